@@ -104,10 +104,10 @@ EVENT = np.dtype(
 EVENTS_MAP = MapSpec(
     "events",
     MapKind.RINGBUF,
-    np.dtype([]),
-    np.dtype([]),
+    np.dtype("<u4"),
+    EVENT,
     16 * 1024 * 1024,
-    "The one ring buffer of events; drained by the process that `events.drain` names.",
+    "The one ring buffer of EVENT records (max_entries: bytes); drained by the process that `events.drain` names.",
     writer=Writer.PROGRAM,
 )
 
