@@ -1,0 +1,46 @@
+# Tasks, one line each. `make` lists them.
+BIN := .venv/bin
+PY := core/ciliate $(wildcard plugins/*/ciliate_*) tests
+.DEFAULT_GOAL := help
+.PHONY: help setup bpf shim lint format types contracts check test bench demo lock clean
+
+help:       ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*##/  make \1\t/' | expand -t 18
+
+setup:      ## system packages, .venv with pinned packages, bpffs (fast when done)
+	@scripts/setup
+
+bpf: setup  ## compile the data path
+	@$(MAKE) --no-print-directory -C bpf
+
+shim: setup ## compile the CNI binary, static
+	@$(MAKE) --no-print-directory -C plugins/cni/shim
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check --quiet --output-format=concise . && $(BIN)/ruff format --check --quiet . && echo "ruff: fine"
+
+format: setup ## let ruff format and mend what it can
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+types: setup ## mypy --strict, tests included
+	@$(BIN)/mypy $(PY)
+
+contracts: setup ## import-linter: the core knows no plugin, plugins know only contracts
+	@$(BIN)/lint-imports --no-cache
+
+check: lint types contracts ## all that needs no machine
+
+test: setup bpf shim check ## everything; what this machine can't run is skipped by name, with the reason; pytest's closing line comes last
+	@$(BIN)/pytest -q $(ARGS)
+
+bench: setup bpf shim ## all budgets, in full, with figures
+	@CILIATE_BENCH=full $(BIN)/pytest -q -s tests/bench $(ARGS)
+
+demo: setup bpf shim ## a lab, a three-tier application, policies, and an agent killed under traffic; under 3 minutes
+	@$(BIN)/python -m ciliate_lab.demo
+
+lock: setup ## pin what the rooms depend on, with hashes, into constraints.txt
+	@scripts/lock
+
+clean:      ## remove what was built (not .venv)
+	@rm -rf build && { $(MAKE) --no-print-directory -C bpf clean; $(MAKE) --no-print-directory -C plugins/cni/shim clean; } 2>/dev/null || true
