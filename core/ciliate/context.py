@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ciliate.metrics import Metrics
     from ciliate.store import Store
     from ciliate.supervision import Supervisor
-    from ciliate.tables.hub import Tables
+    from ciliate.tables.hub import PluginTables
     from ciliate.worker import Worker
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Context:
     plugin: str
     config: Any  # the plugin's own Section, validated
     node: NodePlace
-    tables: Tables
+    tables: PluginTables
     events: Events
     batches: Batches  # the data path's events, as column batches
     maps: MapRegistry

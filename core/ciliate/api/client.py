@@ -1,0 +1,90 @@
+"""A blocking client of an API socket, for the CLI and tests."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from ciliate.api.routes import ApiError
+from ciliate.api.wire import LENGTH, Answer, Call, frame
+
+_ANSWER = msgspec.msgpack.Decoder(Answer)
+
+
+class NotServedError(ApiError):
+    """Nobody serves the socket."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(503, f"{path}: {reason}; is the process running? `ciliate status` shows them")
+
+
+class Client:
+    """One connection. Calls raise ApiError with the server's status and message."""
+
+    def __init__(self, path: Path | str, timeout: float | None = 30.0) -> None:
+        self._path = Path(path)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise NotServedError(self._path, error.strerror or str(error)) from error
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """The body of a GET."""
+        return self._call("GET", path, query, None)
+
+    def post(self, path: str, body: Any = None, query: Mapping[str, str] | None = None) -> Any:
+        """The body of the answer to a POST."""
+        return self._call("POST", path, query, body)
+
+    def delete(self, path: str) -> Any:
+        """The body of the answer to a DELETE."""
+        return self._call("DELETE", path, None, None)
+
+    def stream(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
+        """The bodies of a streaming GET, as they come."""
+        self._socket.sendall(frame(Call(method="GET", path=path, query=dict(query or {}))))
+        while (answer := self._read()).more:
+            yield answer.body
+        if answer.body is not None:
+            yield answer.body
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
+    def _call(self, method: str, path: str, query: Mapping[str, str] | None, body: Any) -> Any:
+        self._socket.sendall(frame(Call(method=method, path=path, query=dict(query or {}), body=body)))
+        return self._read().body
+
+    def _read(self) -> Answer:
+        try:
+            (length,) = LENGTH.unpack(self._exactly(LENGTH.size))
+            answer = _ANSWER.decode(self._exactly(length))
+        except TimeoutError as error:
+            raise NotServedError(self._path, "no answer in time") from error
+        if answer.status >= 400:
+            raise ApiError(answer.status, str(answer.body))
+        return answer
+
+    def _exactly(self, count: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            part = self._socket.recv(count - len(parts))
+            if not part:
+                raise NotServedError(self._path, "the connection ended before the answer")
+            parts += part
+        return bytes(parts)

@@ -1,0 +1,54 @@
+"""The data path's events as column batches: one drain of the kernel's ring buffer, many readers.
+
+The process that `events.drain` names reads the ring; everybody else's Batches stays empty in this version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from ciliate.drain import EventRing
+from ciliate.events import Events, Subscription, TopicSpec
+
+Batch = np.ndarray[Any, np.dtype[np.void]]
+_TOPIC: TopicSpec[Batch] = TopicSpec("batches", np.ndarray, "Column batches of the data path's records.")
+
+
+class Batches:
+    """Readers of event batches. With no reader the ring is drained all the same, so that it never runs full."""
+
+    def __init__(self, most: int) -> None:
+        self._events = Events()
+        self._most = most
+        self._ring: EventRing | None = None
+        self.records = 0
+
+    def subscribe(self, capacity: int = 64) -> Subscription[Batch]:
+        """Read batches from now on; `capacity` counts batches."""
+        return self._events.subscribe(_TOPIC, capacity)
+
+    def attach(self, ring: EventRing) -> None:
+        """Drain a ring from this process's loop."""
+        self.detach()
+        self._ring = ring
+        asyncio.get_running_loop().add_reader(ring.fileno(), self._drain)
+        self._drain()
+
+    def detach(self) -> None:
+        """Stop draining; what is in the ring stays there for the next drain."""
+        if self._ring is not None:
+            asyncio.get_running_loop().remove_reader(self._ring.fileno())
+            self._ring.close()
+            self._ring = None
+
+    def _drain(self) -> None:
+        assert self._ring is not None
+        batch = self._ring.read(self._most)
+        if len(batch):
+            self.records += len(batch)
+            self._events.emit(_TOPIC, batch)
+        if len(batch) == self._most:
+            asyncio.get_running_loop().call_soon(self._drain)

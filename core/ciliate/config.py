@@ -1,0 +1,206 @@
+"""Configuration: defaults, then a file or a ConfigMap's folder, then the environment, then flags.
+
+Every value keeps its origin, so that a refusal and `ciliate config` can say where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from ciliate.plugin import Section
+
+S = TypeVar("S", bound=msgspec.Struct)
+ENVIRONMENT_PREFIX = "CILIATE_"
+DEFAULT_FILE = Path("/etc/ciliate/ciliate.yaml")
+
+
+class ConfigError(Exception):
+    """A setting is refused; the message has its path, where it came from and what would be right."""
+
+
+class NodeSection(Section):
+    """Which node this is and where it keeps things."""
+
+    name: str = ""  # empty: the host's name
+    run_dir: str = "/run/ciliate"
+    state_dir: str = "/var/lib/ciliate"
+    bpffs: str = "/sys/fs/bpf/ciliate"
+
+
+class ClusterSection(Section):
+    """The cluster's name, as in the label io.cilium.k8s.policy.cluster."""
+
+    name: str = "default"
+
+
+class EventsSection(Section):
+    """The data path's events."""
+
+    drain: str = "agent"  # the process that drains the ring buffer
+    batch: int = 8192  # records a batch at most
+
+
+class LogSection(Section):
+    """Logs go to standard error."""
+
+    level: str = "info"
+    format: str = "console"  # or json
+
+
+class MetricsSection(Section):
+    """Prometheus metrics are always on the API socket; `listen` serves them over HTTP too."""
+
+    listen: str = ""  # host:port
+
+
+class StoreSection(msgspec.Struct, kw_only=True):
+    """Which store driver; what else is in the section belongs to the driver."""
+
+    driver: str = "local"
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class CoreConfig(msgspec.Struct, kw_only=True):
+    """The sections of the core itself."""
+
+    plugins: list[str] = msgspec.field(default_factory=list)
+    node: NodeSection = msgspec.field(default_factory=NodeSection)
+    cluster: ClusterSection = msgspec.field(default_factory=ClusterSection)
+    events: EventsSection = msgspec.field(default_factory=EventsSection)
+    log: LogSection = msgspec.field(default_factory=LogSection)
+    metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
+    store: StoreSection = msgspec.field(default_factory=StoreSection)
+
+
+_CORE_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "node": NodeSection,
+    "cluster": ClusterSection,
+    "events": EventsSection,
+    "log": LogSection,
+    "metrics": MetricsSection,
+}
+
+
+@dataclass
+class Settings:
+    """Layered values: a tree of sections, and the origin of every leaf by its dotted path."""
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def set(self, path: str, value: Any, origin: str) -> None:
+        """Lay a value (a mapping is merged, all else replaces) at a dotted path."""
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                self.set(f"{path}.{key}" if path else str(key), inner, origin)
+            return
+        *parents, last = path.split(".")
+        branch = self.tree
+        for parent in parents:
+            deeper = branch.setdefault(parent, {})
+            if not isinstance(deeper, dict):
+                raise ConfigError(f"{path} ({origin}): {parent} is a value, not a section")
+            branch = deeper
+        branch[last] = value
+        self.origins[path] = origin
+
+    def origin(self, path: str) -> str:
+        """Where the value at a path, or the nearest one around or below it, came from."""
+        probe = path
+        while probe:
+            if probe in self.origins:
+                return self.origins[probe]
+            below = next((o for known, o in self.origins.items() if known.startswith(probe + ".")), None)
+            if below is not None:
+                return below
+            probe = probe.rpartition(".")[0]
+        return "default"
+
+    def section(self, name: str, struct: type[S]) -> S:
+        """One section as its typed struct. Raises ConfigError with path, origin and the known keys."""
+        values = self.tree.get(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{name} ({self.origin(name)}): must be a section with keys, not {values!r}")
+        known = struct.__struct_fields__
+        for key in values:
+            if key not in known:
+                path = f"{name}.{key}"
+                raise ConfigError(f"{path} ({self.origin(path)}): unknown key; known are {', '.join(known) or 'none'}")
+        try:
+            return msgspec.convert(values, struct, strict=False)
+        except (msgspec.ValidationError, ValueError) as error:
+            message, _, where = str(error).partition(" - at `$.")
+            path = f"{name}.{where.rstrip('`')}" if where else name
+            raise ConfigError(f"{path} ({self.origin(path)}): {message}") from error
+
+
+def load_settings(path: Path | None, flags: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> Settings:
+    """All layers. path: a YAML file or a folder with a file a key (a mounted ConfigMap); flags: `section.key=value`."""
+    settings = Settings()
+    if path is not None:
+        _load_path(settings, path)
+    for name, value in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            dotted = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            settings.set(dotted, _scalar(value, name), f"environment {name}")
+    for flag in flags:
+        key, separator, value = flag.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"flag --set {flag}: must be section.key=value")
+        settings.set(key, _scalar(value, flag), f"flag --set {key}")
+    return settings
+
+
+def _load_path(settings: Settings, path: Path) -> None:
+    if path.is_dir():
+        for file in sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")):
+            if file.suffix in (".yaml", ".yml"):
+                _load_file(settings, file)
+            else:
+                settings.set(file.name, _scalar(file.read_text().strip(), str(file)), str(file))
+    elif path.exists():
+        _load_file(settings, path)
+    else:
+        raise ConfigError(f"{path}: no such configuration file; name another with --config")
+
+
+def _load_file(settings: Settings, path: Path) -> None:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from error
+    if tree is None:
+        return
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must be a mapping of sections, not {type(tree).__name__}")
+    settings.set("", tree, str(path))
+
+
+def _scalar(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from error
+
+
+def core_config(settings: Settings) -> CoreConfig:
+    """The core's own sections. Unknown top-level sections are checked by the host, which knows the plugins."""
+    plugins = settings.tree.get("plugins", [])
+    if isinstance(plugins, str):
+        plugins = plugins.replace(",", " ").split()
+    if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):
+        raise ConfigError(f"plugins ({settings.origin('plugins')}): must be a list of plugin names, not {plugins!r}")
+    store = dict(settings.tree.get("store", {}))
+    driver = store.pop("driver", "local")
+    sections: dict[str, Any] = {name: settings.section(name, struct) for name, struct in _CORE_SECTIONS.items()}
+    return CoreConfig(plugins=plugins, store=StoreSection(driver=driver, options=store), **sections)
+
+
+CORE_SECTIONS = frozenset({*_CORE_SECTIONS, "plugins", "store"})

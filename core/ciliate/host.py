@@ -1,0 +1,248 @@
+"""The host: one process that imports the enabled plugins, sets them up, keeps them running and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from ciliate.api.server import ApiServer
+from ciliate.batches import Batches
+from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, core_config
+from ciliate.context import Context, NodePlace, Services
+from ciliate.drain import EventRing
+from ciliate.events import Events
+from ciliate.health import Health
+from ciliate.loading import Loaded, available, load_driver, load_plugins
+from ciliate.maps.registry import MapRegistry
+from ciliate.maps.spec import MapKind
+from ciliate.metrics import Metrics
+from ciliate.plugin import Plugin
+from ciliate.store import Kind, Store
+from ciliate.supervision import SupervisedTask, Supervisor
+from ciliate.tables.file import TableFile
+from ciliate.tables.hub import PluginTables, Tables
+from ciliate.worker import Worker
+
+log = structlog.get_logger("host")
+LAG_INTERVAL = 0.05
+HOOK_BUDGET = 0.001
+"""Seconds that a hook may take; a longer one is named in the log."""
+
+
+def node_place(config: CoreConfig, process: str, role: str) -> NodePlace:
+    """Where this process keeps things."""
+    node = config.node
+    return NodePlace(
+        name=node.name or socket.gethostname(),
+        cluster=config.cluster.name,
+        role=role,
+        process=process,
+        run_dir=Path(node.run_dir),
+        state_dir=Path(node.state_dir),
+        bpffs=Path(node.bpffs),
+    )
+
+
+def open_store(config: CoreConfig, kinds: Iterable[Kind] = ()) -> Store:
+    """The configured store. Raises ConfigError if there is no such driver."""
+    try:
+        driver = load_driver("ciliate.store", config.store.driver)
+    except LookupError as error:
+        raise ConfigError(f"store.driver: {error}") from error
+    store: Store = driver(config.store.options, tuple(kinds))
+    return store
+
+
+@dataclass
+class Host:
+    """One process's plugins and everything that they share."""
+
+    settings: Settings
+    config: CoreConfig
+    place: NodePlace
+    loaded: Loaded
+    metrics: Metrics = field(default_factory=Metrics)
+    events: Events = field(default_factory=Events)
+    services: Services = field(default_factory=Services)
+    healths: dict[str, Health] = field(default_factory=dict)
+    hook_seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.time)
+
+    @classmethod
+    def load(cls, settings: Settings, process: str, role: str) -> Host:
+        """Import the enabled plugins of a role. Raises ConfigError on a bad setting of the core or an unknown section."""
+        config = core_config(settings)
+        for section in settings.tree:
+            if section not in CORE_SECTIONS and section not in config.plugins and section not in available():
+                raise ConfigError(
+                    f"{section} ({settings.origin(section)}): neither a section of the core nor a plugin;"
+                    f" known are {', '.join(sorted(CORE_SECTIONS | set(available())))}"
+                )
+        loaded = load_plugins(config.plugins, role)
+        return cls(settings, config, node_place(config, process, role), loaded)
+
+    def kinds(self) -> list[Kind]:
+        """Kinds that plugins add."""
+        return [kind for kinds in self.loaded.manager.hook.ciliate_kinds() for kind in kinds]
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Set up, serve until a signal (or `stop`), and stop in reverse."""
+        stop = stop or asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            await self.start()
+            await stop.wait()
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Open what plugins share, set them up in order, then serve the API."""
+        for name, reason in self.loaded.refused.items():
+            log.error("plugin refused", plugin=name, reason=reason)
+        self.place.run_dir.mkdir(parents=True, exist_ok=True)
+        self.tables = Tables(TableFile(self.place.state_dir / "tables" / f"{self.place.process}.sqlite"))
+        self.worker = Worker()
+        self.batches = Batches(self.config.events.batch)
+        self.supervisor = Supervisor(self._task_changed)
+        self.maps = MapRegistry(self.place.bpffs)
+        self.store = open_store(self.config, self.kinds())
+        self.api = ApiServer(self.place.run_dir / f"{self.place.process}.sock")
+        await self.api.start()
+        self._declare_maps()
+        for name, plugin in list(self.loaded.plugins.items()):
+            self._setup(name, plugin)
+        self._start_drain()
+        self.supervisor.spawn("core", "tables", self.tables.run)
+        self.supervisor.spawn("core", "loop-lag", self._measure_lag)
+        self._add_routes()
+        if self.config.metrics.listen:
+            self.metrics.serve(self.config.metrics.listen)
+        log.info("started", process=self.place.process, plugins=list(self.loaded.plugins), node=self.place.name)
+
+    async def stop(self) -> None:
+        """Stop plugins in the reverse order of setup, then what they share."""
+        if hasattr(self, "supervisor"):
+            for name, plugin in reversed(list(self.loaded.plugins.items())):
+                await self.supervisor.stop(name)
+                if (hook := getattr(plugin, "ciliate_stop", None)) is not None:
+                    try:
+                        hook()
+                    except Exception:
+                        log.exception("plugin failed to stop", plugin=name)
+            await self.supervisor.stop("core")
+        if hasattr(self, "api"):
+            await self.api.stop()
+            self.batches.detach()
+            self.worker.close()
+            await self.store.close()
+            self.tables.close()
+        log.info("stopped", process=self.place.process)
+
+    def ready(self) -> dict[str, list[str]]:
+        """Why the process is not ready: reasons by plugin; empty if it is."""
+        reasons = {name: health.reasons for name, health in self.healths.items() if health.reasons}
+        reasons.update({name: [reason] for name, reason in self.loaded.refused.items()})
+        for task in self.supervisor.tasks:
+            if task.state in ("waiting", "disabled"):
+                reasons.setdefault(task.plugin, []).append(f"task {task.name} is {task.state}: {task.last_error}")
+        return reasons
+
+    def _declare_maps(self) -> None:
+        declared = False
+        for name, plugin in self.loaded.plugins.items():
+            for spec in plugin.ciliate_maps() if hasattr(plugin, "ciliate_maps") else ():
+                self.maps.declare(spec, name)
+                declared = True
+        if declared:
+            self.maps.create()
+
+    def _setup(self, name: str, plugin: Plugin) -> None:
+        """Set one plugin up; what it raises refuses it, and those that need it in this process."""
+        lacking = [need for need in plugin.needs_same_process if need not in self.loaded.plugins]
+        try:
+            if lacking:
+                raise RuntimeError(f"needs {', '.join(lacking)}, which was refused")
+            health = self.healths[name] = Health(name)
+            if plugin.essential:
+                self.supervisor.essential.add(name)
+            began = time.perf_counter()
+            hook = getattr(plugin, "ciliate_setup", None)
+            if hook is not None:
+                hook(self._context(name, plugin, health))
+            self.hook_seconds[name] = time.perf_counter() - began
+        except Exception as error:
+            log.error("plugin refused", plugin=name, reason=f"{type(error).__name__}: {error}", exc_info=error)
+            self.loaded.refused[name] = f"setup failed: {type(error).__name__}: {error}"
+            del self.loaded.plugins[name]
+            self.healths.pop(name, None)
+            self.loaded.manager.unregister(name=name)
+
+    def _context(self, name: str, plugin: Plugin, health: Health) -> Context:
+        declared: Iterable[Any] = plugin.ciliate_tables() if hasattr(plugin, "ciliate_tables") else ()
+        return Context(
+            plugin=name,
+            config=self.settings.section(name, plugin.config),
+            node=self.place,
+            tables=PluginTables(self.tables, name, frozenset(spec.name for spec in declared)),
+            events=self.events,
+            batches=self.batches,
+            maps=self.maps,
+            store=self.store,
+            worker=self.worker,
+            metrics=self.metrics,
+            health=health,
+            log=structlog.get_logger(name),
+            supervisor=self.supervisor,
+            services=self.services,
+        )
+
+    def _start_drain(self) -> None:
+        if self.config.events.drain != self.place.process:
+            return
+        rings = [spec for spec in self.maps.specs() if spec.kind is MapKind.RINGBUF]
+        if rings:
+            self.batches.attach(EventRing(self.maps.open(rings[0].name, writable=True), rings[0].value))
+
+    def _add_routes(self) -> None:
+        from ciliate.routes import core_routes  # the routes show the host, which they import
+
+        self.api.add(core_routes(self))
+        for name, plugin in self.loaded.plugins.items():
+            if hasattr(plugin, "ciliate_routes"):
+                try:
+                    self.api.add(plugin.ciliate_routes())
+                except Exception:
+                    log.exception("plugin's routes are left out", plugin=name)
+
+    def _task_changed(self, task: SupervisedTask) -> None:
+        if task.state in ("waiting", "disabled"):
+            self.metrics.task_failures.labels(task.plugin, task.name).inc()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL
+            await asyncio.sleep(LAG_INTERVAL)
+            self.metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+
+def run_host(settings: Settings, process: str, role: str) -> None:
+    """Run a process until it is told to stop."""
+    from ciliate.logs import configure_logs
+
+    host = Host.load(settings, process, role)
+    configure_logs(host.config.log)
+    if os.geteuid() != 0:
+        raise ConfigError(f"ciliate {process} must run as root: it makes network devices and loads BPF programs")
+    asyncio.run(host.run())

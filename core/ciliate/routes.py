@@ -1,0 +1,136 @@
+"""The routes of the core itself: what this process is, what it has, and how it fares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ciliate import __version__
+from ciliate.api.routes import ApiError, Request, Route
+from ciliate.loading import available
+
+if TYPE_CHECKING:
+    from ciliate.host import Host
+
+
+def core_routes(host: Host) -> list[Route]:
+    """Routes over a running host."""
+    views = CoreViews(host)
+    return [
+        Route("GET", "/status", views.status, "Whether this process is ready, and why not."),
+        Route("GET", "/plugins", views.plugins, "Plugins, their tasks, tables and hook times."),
+        Route("GET", "/tables/{name}", views.table, "All rows of a table."),
+        Route("GET", "/maps", views.maps, "BPF maps and their owners."),
+        Route("GET", "/config", views.config, "Every set value and where it came from."),
+        Route("GET", "/metrics", views.metrics, "Prometheus text."),
+        Route("GET", "/routes", views.routes, "All routes."),
+    ]
+
+
+class CoreViews:
+    """Answers about one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def status(self, _: Request) -> dict[str, Any]:
+        """Readiness with reasons by plugin."""
+        host = self._host
+        reasons = host.ready()
+        return {
+            "ready": not reasons,
+            "reasons": reasons,
+            "node": host.place.name,
+            "cluster": host.place.cluster,
+            "process": host.place.process,
+            "role": host.place.role,
+            "version": __version__,
+            "started": host.started,
+            "events": host.batches.records,
+        }
+
+    async def plugins(self, _: Request) -> list[dict[str, Any]]:
+        """Every available plugin and what is known of it."""
+        host = self._host
+        rows = []
+        for name in sorted({*available(), *host.loaded.refused}):
+            plugin = host.loaded.plugins.get(name)
+            state = "enabled" if plugin is not None else "refused" if name in host.loaded.refused else "available"
+            rows.append(
+                {
+                    "name": name,
+                    "state": state,
+                    "reason": host.loaded.refused.get(name, ""),
+                    "description": plugin.description if plugin is not None else "",
+                    "hooks": sorted(h for h in dir(plugin) if h.startswith("ciliate_")) if plugin is not None else [],
+                    "setup_seconds": host.hook_seconds.get(name, 0.0),
+                    "tables": [table.spec.name for table, writer in host.tables.all() if writer == name],
+                    "maps": [spec.name for spec in host.maps.specs() if host.maps.owner(spec.name) == name],
+                    "tasks": [
+                        {"name": t.name, "state": t.state, "failures": t.failures, "error": t.last_error}
+                        for t in host.supervisor.tasks
+                        if t.plugin == name
+                    ],
+                }
+            )
+        return rows
+
+    async def table(self, request: Request) -> dict[str, Any]:
+        """A table's rows, with its epoch, revision and completeness."""
+        name = request.params["name"]
+        for table, writer in self._host.tables.all():
+            if table.spec.name == name:
+                return {
+                    "name": name,
+                    "writer": writer,
+                    "epoch": table.epoch,
+                    "revision": table.revision,
+                    "complete": table.complete,
+                    "stale": table.stale,
+                    "rows": [msgspec.to_builtins(row) for row in table.rows.values()],
+                }
+        known = ", ".join(sorted(table.spec.name for table, _ in self._host.tables.all()))
+        raise ApiError(404, f"no table {name}; there are {known}")
+
+    async def maps(self, _: Request) -> list[dict[str, Any]]:
+        """Declared maps."""
+        registry = self._host.maps
+        return [
+            {
+                "name": spec.name,
+                "owner": registry.owner(spec.name),
+                "type": spec.kind.name.lower(),
+                "key_size": spec.key.itemsize,
+                "value_size": spec.value.itemsize,
+                "max_entries": spec.max_entries,
+                "description": spec.doc,
+            }
+            for spec in registry.specs()
+        ]
+
+    async def config(self, _: Request) -> list[dict[str, Any]]:
+        """Set values with their origins, then the defaults of the enabled plugins."""
+        host = self._host
+        rows = []
+        for name, plugin in host.loaded.plugins.items():
+            section = msgspec.to_builtins(host.settings.section(name, plugin.config))
+            rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
+        for name, section in msgspec.to_builtins(host.config).items():
+            if isinstance(section, dict):
+                rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
+            else:
+                rows.append(_value(host, name, section))
+        return rows
+
+    async def metrics(self, _: Request) -> str:
+        """Prometheus text."""
+        return self._host.metrics.exposition()
+
+    async def routes(self, _: Request) -> list[dict[str, str]]:
+        """Method, pattern and sentence of each route."""
+        return [{"method": r.method, "pattern": r.pattern, "doc": r.doc} for r in self._host.api.routes]
+
+
+def _value(host: Host, path: str, value: Any) -> dict[str, Any]:
+    return {"key": path, "value": value, "origin": host.settings.origin(path)}

@@ -1,0 +1,113 @@
+"""The file that keeps a process's tables: SQLite, write-ahead log, one row a row.
+
+synchronous=NORMAL: what a commit has returned survives a killed process; a power cut takes the pods with it anyway.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from ciliate.model.base import Row
+from ciliate.tables.spec import Key, TableSpec
+
+R = TypeVar("R", bound=Row)
+log = structlog.get_logger("tables")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tables (name TEXT PRIMARY KEY, version INTEGER NOT NULL, epoch INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS rows (
+    name TEXT NOT NULL, key BLOB NOT NULL, row BLOB NOT NULL, PRIMARY KEY (name, key)
+) WITHOUT ROWID;
+"""
+
+Write = tuple[str, bytes, bytes | None]
+"""Table, encoded key, encoded row or None for a deletion."""
+
+
+class TableFileError(Exception):
+    """The file can't be written; the message names it and what to do."""
+
+
+def encode_key(key: Any) -> bytes:
+    """A key as bytes, for the file."""
+    return msgspec.msgpack.encode(key)
+
+
+def encode_row(row: Row) -> bytes:
+    """A row as bytes, for the file; fields go by name, so that another version reads what it knows."""
+    return msgspec.msgpack.encode(row)
+
+
+class TableFile:
+    """Rows on disk. A corrupt file is kept aside under another name, and a new one begun."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set_aside: Path | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+                raise TableFileError(f"opening {path}: {error}; check the folder's permissions and free space") from error
+            self.set_aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
+            for suffix in ("", "-wal", "-shm"):
+                source = path.with_name(path.name + suffix)
+                if source.exists():
+                    source.rename(self.set_aside.with_name(self.set_aside.name + suffix))
+            log.error("table file is corrupt; kept aside, starting from nothing", path=str(path), kept=str(self.set_aside))
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.executescript(_SCHEMA)
+        connection.execute("PRAGMA quick_check").fetchall()
+        connection.execute("SELECT count(*) FROM rows").fetchone()
+        return connection
+
+    def load(self, spec: TableSpec[R]) -> tuple[int, dict[Key, R]]:
+        """(last epoch, rows) of a table; a row that can't be read is left out by name, the others are given."""
+        epoch = self._connection.execute("SELECT epoch FROM tables WHERE name = ?", (spec.name,)).fetchone()
+        rows: dict[Key, R] = {}
+        decoder = msgspec.msgpack.Decoder(spec.row)
+        for key, raw in self._connection.execute("SELECT key, row FROM rows WHERE name = ?", (spec.name,)):
+            try:
+                row = decoder.decode(raw)
+            except msgspec.DecodeError as error:
+                log.error("row can't be read; left out", table=spec.name, key=repr(key), error=str(error))
+                continue
+            rows[spec.key_of(row)] = row
+        return (epoch[0] if epoch else 0), rows
+
+    def begin(self, spec: TableSpec[R], epoch: int) -> None:
+        """Note a writer's new life."""
+        self._connection.execute("REPLACE INTO tables VALUES (?, ?, ?)", (spec.name, spec.version, epoch))
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """Write rows in one transaction. Raises TableFileError; nothing is written then."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for name, key, row in writes:
+                if row is None:
+                    connection.execute("DELETE FROM rows WHERE name = ? AND key = ?", (name, key))
+                else:
+                    connection.execute("REPLACE INTO rows VALUES (?, ?, ?)", (name, key, row))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise TableFileError(f"writing {self.path}: {error}; free space on its file system, or mend the disk") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()

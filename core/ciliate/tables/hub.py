@@ -1,0 +1,153 @@
+"""The tables of one process: who writes which, commits over several, and what goes to disk when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+
+import structlog
+
+from ciliate.model.base import Row
+from ciliate.tables.file import TableFile, TableFileError, Write, encode_key, encode_row
+from ciliate.tables.spec import Durability, Key, TableSpec
+from ciliate.tables.table import Table, TableReader, TableWriter
+
+R = TypeVar("R", bound=Row)
+log = structlog.get_logger("tables")
+
+FLUSH_INTERVAL = 0.5
+"""Seconds between flushes of tables that may lose the last second."""
+
+
+class TableError(Exception):
+    """A table is opened twice for writing, or under two specs."""
+
+
+class Tables:
+    """Opens tables. A commit is persisted before any reader sees it, if its table is as durable as that."""
+
+    def __init__(self, file: TableFile) -> None:
+        self._file = file
+        self._tables: dict[str, Table[Any]] = {}
+        self._writers: dict[str, str] = {}
+        self._open: dict[str, dict[Key, Row | None]] | None = None
+        self._unflushed: dict[tuple[str, bytes], bytes | None] = {}
+
+    def writer(self, spec: TableSpec[R], plugin: str) -> TableWriter[R]:
+        """Become the writer of a table: its rows are those of the last life, and it is incomplete."""
+        if spec.name in self._writers:
+            raise TableError(f"table {spec.name}: {plugin} can't write it, plugin {self._writers[spec.name]} does")
+        table = self._table(spec)
+        self._writers[spec.name] = plugin
+        table.epoch += 1
+        table.revision, table.stale = 0, False
+        self._file.begin(spec, table.epoch)
+        return TableWriter(table, self._write)
+
+    def reader(self, spec: TableSpec[R]) -> TableReader[R]:
+        """Read a table; without its writer these are the persisted rows, marked stale."""
+        return TableReader(self._table(spec))
+
+    def close_writer(self, name: str) -> None:
+        """Give up a writer (its plugin stopped): the table is stale until another comes."""
+        if self._writers.pop(name, None) is not None:
+            self._tables[name].stale = True
+            self._tables[name].complete = False
+
+    def all(self) -> list[tuple[Table[Any], str]]:
+        """Every open table and the plugin that writes it (empty: none here)."""
+        return [(table, self._writers.get(name, "")) for name, table in self._tables.items()]
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Puts and deletes inside are one commit over all their tables. An exception undoes it. Never await inside."""
+        if self._open is not None:
+            yield  # part of the commit around it
+            return
+        self._open = {}
+        try:
+            yield
+            changes = self._open
+        finally:
+            self._open = None
+        self._commit(changes)
+
+    def flush(self) -> None:
+        """Write what is not yet on disk. A failure is logged, and tried again at the next flush."""
+        if not self._unflushed:
+            return
+        writes: list[Write] = [(name, key, row) for (name, key), row in self._unflushed.items()]
+        try:
+            self._file.write(writes)
+        except TableFileError as error:
+            log.error("tables are not flushed", error=str(error))
+            return
+        self._unflushed.clear()
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL)
+            self.flush()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.flush()
+        self._file.close()
+
+    def _table(self, spec: TableSpec[R]) -> Table[R]:
+        known = self._tables.get(spec.name)
+        if known is None:
+            epoch, rows = self._file.load(spec)
+            known = self._tables[spec.name] = Table(spec, rows=rows, epoch=epoch)
+        elif known.spec.row is not spec.row or known.spec.key != spec.key:
+            raise TableError(f"table {spec.name}: asked for with rows of {spec.row}, but it has {known.spec.row}")
+        return known
+
+    def _write(self, table: Table[Any], key: Key, row: Row | None) -> None:
+        if self._open is not None:
+            self._open.setdefault(table.spec.name, {})[key] = row
+        else:
+            self._commit({table.spec.name: {key: row}})
+
+    def _commit(self, changes: dict[str, dict[Key, Row | None]]) -> None:
+        real = {
+            name: {k: row for k, row in rows.items() if self._tables[name].rows.get(k) != row}
+            for name, rows in changes.items()
+        }
+        writes: list[Write] = []
+        for name, rows in real.items():
+            encoded = [(name, encode_key(k), None if row is None else encode_row(row)) for k, row in rows.items()]
+            if self._tables[name].spec.durability is Durability.COMMIT:
+                writes += encoded
+            else:
+                self._unflushed.update({(name, key): row for name, key, row in encoded})
+        if writes:
+            self._file.write(writes)
+        for name, rows in real.items():
+            self._tables[name].apply(rows)
+
+
+class PluginTables:
+    """The tables as one plugin sees them: it may write those that its hook `ciliate_tables` declares."""
+
+    def __init__(self, hub: Tables, plugin: str, declared: frozenset[str]) -> None:
+        self._hub = hub
+        self._plugin = plugin
+        self._declared = declared
+
+    def writer(self, spec: TableSpec[R]) -> TableWriter[R]:
+        """Become the writer of a table. Raises TableError if another plugin is, or if it is not declared."""
+        if spec.name not in self._declared:
+            raise TableError(f"table {spec.name}: plugin {self._plugin} doesn't declare it in ciliate_tables")
+        return self._hub.writer(spec, self._plugin)
+
+    def reader(self, spec: TableSpec[R]) -> TableReader[R]:
+        """Read any table."""
+        return self._hub.reader(spec)
+
+    def commit(self) -> AbstractContextManager[None]:
+        """One commit over several tables: see `Tables.commit`."""
+        return self._hub.commit()
