@@ -1,0 +1,216 @@
+"""`LocalStore`: the store interface over the file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from sqlite3 import Connection
+from typing import Any, TypeVar
+
+import msgspec
+from ciliate.store import (
+    AlreadyExistsError,
+    InvalidError,
+    Kind,
+    NotFoundError,
+    Object,
+    ObjectKey,
+    ObjectList,
+    StoreError,
+    UnavailableError,
+    WatchEvent,
+    WatchType,
+    object_key,
+)
+
+from ciliate_store_local import objects, transaction
+from ciliate_store_local.config import parse_options
+from ciliate_store_local.database import Database
+from ciliate_store_local.transaction import Writing, resource
+from ciliate_store_local.wakeups import Wakeups
+from ciliate_store_local.writer import Writer
+
+T = TypeVar("T")
+
+_NAME_TRIES = 16
+_BOOKMARK_SECONDS = 60.0
+
+
+class LocalStore:
+    """Objects in one SQLite file, for any number of processes of one machine (see `ciliate.store.Store`).
+
+    Reads and writes have a thread each; nothing of them runs in the event loop but the copying of one object.
+    """
+
+    def __init__(self, options: Mapping[str, Any], kinds: Sequence[Kind]) -> None:
+        """Open the store, or make a new one (which begins with the namespaces default and kube-system).
+
+        options: see `config.Options`. kinds: what `create` and `update` accept. Raises InvalidError, UnavailableError.
+        """
+        self._options = parse_options(options)
+        self._kinds = {(kind.api_version, kind.kind): kind for kind in kinds}
+        self._database = Database(self._options, self._begin)
+        try:
+            self._connection = self._database.connect()
+            self._wakeups = Wakeups(self._options.file)
+            self._writer = Writer(self._database, self._options, self._wakeups.ring)
+        except OSError as error:
+            self._database.close()
+            raise UnavailableError(f"store {self._options.path} can't be opened: {error}") from error
+        self._reader = ThreadPoolExecutor(1, "store-reader")
+        self._closed = False
+
+    def _begin(self, connection: Connection) -> None:
+        """What a new store holds."""
+        kind = self._kinds.get(("v1", "Namespace"))
+        if kind is None:
+            return
+        writing = Writing(connection, self._options)
+        for name in objects.FIRST_NAMESPACES:
+            obj = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            writing.write(kind, objects.created(kind, obj, name), None)
+        writing.finish()
+
+    async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function of `transaction` in a read transaction, in the reading thread."""
+        if self._closed:
+            raise UnavailableError(f"store {self._options.path} is closed in this process")
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._reading, function, *arguments)
+
+    def _reading(self, function: Callable[..., T], *arguments: Any) -> T:
+        with self._database.errors(), self._database.transaction(self._connection, write=False):
+            return function(self._connection, *arguments)
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, fields: Mapping[str, str] | None = None
+    ) -> ObjectList:
+        """See `Store.list`; ordered by namespace and name."""
+        return await self._read(transaction.read_all, kind, namespace, fields)
+
+    async def watch(
+        self, kind: Kind, since: str, namespace: str | None = None, fields: Mapping[str, str] | None = None
+    ) -> AsyncIterator[WatchEvent]:
+        """See `Store.watch`. While only others' objects change there is a bookmark once a minute."""
+        if not since.isascii() or not since.isdigit():
+            raise InvalidError(f"revision {since!r} is not a number: take it from a list or an event of this store")
+        after, told = int(since), time.monotonic()
+        try:
+            self._wakeups.listen()
+        except OSError as error:
+            raise UnavailableError(f"store {self._options.path} can't be watched: {error}") from error
+        with self._wakeups.bell(resource(kind)) as bell:
+            while True:
+                bell.clear()
+                events, reached, more = await self._read(transaction.read_changes, kind, after, namespace, fields)
+                for event in events:
+                    yield event
+                if events:
+                    told = time.monotonic()
+                elif reached != after and time.monotonic() - told > _BOOKMARK_SECONDS:
+                    told = time.monotonic()
+                    yield WatchEvent(WatchType.BOOKMARK, {}, str(reached))
+                after = reached
+                if not more:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(bell.wait(), self._options.poll)
+
+    async def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+        """See `Store.get`."""
+        found = await self._read(transaction.read, kind, ObjectKey(namespace, name))
+        if found is None:
+            raise _not_found(kind, namespace, name)
+        return found
+
+    async def create(self, obj: Object) -> Object:
+        """See `Store.create`. A status is not taken over if the kind has a status of its own: as in an API server."""
+        kind, obj = self._checked(obj, generate=True)
+
+        def operation(writing: Writing) -> Object:
+            meta = obj["metadata"]
+            namespace, wanted = meta.get("namespace", ""), meta.get("name", "")
+            for _ in range(_NAME_TRIES):
+                name = wanted or objects.generated_name(meta["generateName"])
+                if writing.read(kind, ObjectKey(namespace, name)) is None:
+                    return writing.write(kind, objects.created(kind, obj, name), None)
+                if wanted:
+                    break
+            raise AlreadyExistsError(f"{objects.where(kind, namespace, name)} already exists")
+
+        return _copy(await self._writer.run(operation))
+
+    async def update(self, obj: Object) -> Object:
+        """See `Store.update`. An update that changes nothing makes no revision."""
+        return await self._change(obj, objects.updated)
+
+    async def update_status(self, obj: Object) -> Object:
+        """See `Store.update_status`. An update that changes nothing makes no revision."""
+        return await self._change(obj, objects.status_updated)
+
+    async def _change(self, obj: Object, step: Callable[[Kind, Object, Object], Object]) -> Object:
+        kind, obj = self._checked(obj)
+        key = object_key(obj)
+
+        def operation(writing: Writing) -> Object:
+            old = writing.read(kind, key)
+            if old is None:
+                raise _not_found(kind, *key)
+            new = step(kind, old, obj)
+            if objects.is_finished(new):
+                return writing.remove(kind, new, old)
+            return old if new == old else writing.write(kind, new, old)
+
+        return _copy(await self._writer.run(operation))
+
+    async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> Object:
+        """See `Store.delete`. The answer is the last state, or the state while finalizers are waited for."""
+
+        def operation(writing: Writing) -> Object:
+            old = writing.read(kind, ObjectKey(namespace, name))
+            if old is None:
+                raise _not_found(kind, namespace, name)
+            objects.check_preconditions(kind, old, {"uid": uid})
+            if not old["metadata"].get("finalizers"):
+                return writing.remove(kind, old, old)
+            if "deletionTimestamp" in old["metadata"]:
+                return old
+            return writing.write(kind, objects.deletion_marked(old), old)
+
+        return _copy(await self._writer.run(operation))
+
+    def _checked(self, obj: Object, generate: bool = False) -> tuple[Kind, Object]:
+        """Kind and a copy of an object from outside. Raises InvalidError."""
+        if not isinstance(obj, dict):
+            raise InvalidError(f"an object must be a map, not {type(obj).__name__}")
+        kind = self._kinds.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
+        if kind is None:
+            known = ", ".join(sorted(f"{version} {name}" for version, name in self._kinds))
+            raise InvalidError(f"unknown kind {obj.get('apiVersion')} {obj.get('kind')}; known are: {known}")
+        try:
+            copied = _copy(obj)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidError(f"{kind.kind}: the object can't be written as JSON: {error}") from None
+        objects.check_shape(kind, copied, generate)
+        return kind, copied
+
+    async def close(self) -> None:
+        """See `Store.close`. What was asked for before is finished first."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._reader, self._writer.close)
+        self._reader.shutdown()
+        self._wakeups.close()
+        self._connection.close()
+        self._database.close()
+
+
+def _copy(obj: Object) -> Object:
+    copied: Object = msgspec.json.decode(msgspec.json.encode(obj))
+    return copied
+
+
+def _not_found(kind: Kind, namespace: str, name: str) -> StoreError:
+    return NotFoundError(f"{objects.where(kind, namespace, name)} not found")
