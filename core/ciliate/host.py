@@ -88,6 +88,8 @@ class Host:
                     f" known are {', '.join(sorted(CORE_SECTIONS | set(available())))}"
                 )
         loaded = load_plugins(config.plugins, role)
+        for name, plugin in loaded.plugins.items():
+            settings.section(name, plugin.config)
         return cls(settings, config, node_place(config, process, role), loaded)
 
     def kinds(self) -> list[Kind]:

@@ -1,0 +1,113 @@
+"""Commands found by entry points and imported when they are called.
+
+An entry point's name is the command; dots nest (`bpf.ct` is `bpf ct`). It names a typer app or a plain function with
+typer's annotations. Commands of the core are entry points too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from ciliate.api.routes import ApiError
+from ciliate.config import ConfigError
+from ciliate.store import StoreError
+
+
+class CommandError(Exception):
+    """A command can't go on; the message is all that the user sees, and the exit status is 1."""
+
+
+def run(program: str, group: str, summary: str, arguments: list[str] | None = None) -> NoReturn:
+    """Find the command that the first words name, run it, and exit with its status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    points = {point.name: point for point in entry_points(group=group)}
+    names = [word for word in _leading_words(words)]
+    for count in range(len(names), 0, -1):
+        name = ".".join(names[:count])
+        if name in points:
+            _call(points[name], f"{program} {' '.join(names[:count])}", words[count:])
+    prefix = ".".join(names)
+    while prefix and not any(name.startswith(prefix + ".") for name in points):
+        prefix = prefix.rpartition(".")[0]
+    unknown = names[len(prefix.split(".")) if prefix else 0 :]
+    if unknown:
+        place = f"{program} {prefix.replace('.', ' ')}".strip()
+        print(f"{place}: no command {unknown[0]!r}; `{place} --help` lists them", file=sys.stderr)
+        raise SystemExit(2)
+    _print_help(program, summary, points, prefix)
+    raise SystemExit(0 if words else 2)
+
+
+def _leading_words(words: list[str]) -> list[str]:
+    leading: list[str] = []
+    for word in words:
+        if word.startswith("-"):
+            break
+        leading.append(word)
+    return leading
+
+
+def _call(point: EntryPoint, program: str, arguments: list[str]) -> NoReturn:
+    try:
+        target = point.load()
+    except Exception as error:
+        print(f"{program}: {point.value} can't be imported: {type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    if isinstance(target, typer.Typer):
+        app = target
+    else:
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(target)
+    try:
+        app(arguments, prog_name=program)
+    except (CommandError, ApiError, ConfigError, StoreError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except BrokenPipeError as error:
+        raise SystemExit(141) from error
+    raise SystemExit(0)
+
+
+def _print_help(program: str, summary: str, points: dict[str, EntryPoint], prefix: str) -> None:
+    place = f"{program} {prefix.replace('.', ' ')}".strip()
+    print(f"Usage: {place} COMMAND [OPTIONS]\n\n  {summary}\n\nCommands:")
+    start = prefix + "." if prefix else ""
+    below = {name[len(start) :] for name in points if name.startswith(start)}
+    for first in sorted({name.split(".")[0] for name in below}):
+        exact = points.get(start + first)
+        nested = sorted({n.split(".")[1] for n in below if n.startswith(first + ".")})
+        print(f"  {first:<14} {_summary(exact) if exact else ', '.join(nested)}")
+    print(f"\n`{place} COMMAND --help` tells about one.")
+
+
+def _summary(point: EntryPoint) -> str:
+    """The first line of a command's docstring, read from its source: nothing is imported for help."""
+    module, _, attribute = point.value.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        return f"({point.value} is missing)"
+    if spec is None or spec.origin is None:
+        return f"({point.value} is missing)"
+    return _docstring(Path(spec.origin), attribute)
+
+
+def _docstring(path: Path, attribute: str) -> str:
+    import ast
+
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == attribute:
+            return (ast.get_docstring(node) or "").split("\n")[0]
+        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == attribute for t in node.targets)
+        if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            for keyword in node.value.keywords:
+                if keyword.arg == "help" and isinstance(keyword.value, ast.Constant):
+                    return str(keyword.value.value)
+    return (ast.get_docstring(tree) or "").split("\n")[0]
