@@ -141,7 +141,9 @@ class Settings:
             raise ConfigError(f"{path} ({self.origin(path)}): {message}") from error
 
 
-def load_settings(path: Path | None, flags: Iterable[str] = (), environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    path: Path | None, flags: Iterable[str] = (), environment: Mapping[str, str] | None = None
+) -> Settings:
     """All layers. path: a YAML file or a folder with a file a key (a mounted ConfigMap); flags: `section.key=value`."""
     settings = Settings()
     if path is not None:

@@ -79,7 +79,7 @@ class Host:
 
     @classmethod
     def load(cls, settings: Settings, process: str, role: str) -> Host:
-        """Import the enabled plugins of a role. Raises ConfigError on a bad setting of the core or an unknown section."""
+        """Import the enabled plugins of a role. Raises ConfigError on a bad setting or an unknown section."""
         config = core_config(settings)
         for section in settings.tree:
             if section not in CORE_SECTIONS and section not in config.plugins and section not in available():

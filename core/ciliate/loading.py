@@ -1,7 +1,7 @@
 """Finding plugins and drivers: entry points through stevedore, each failure with its own policy.
 
-A plugin that is not listed is not imported. One that is absent, does not import or breaks a hook's contract is refused by
-name, and the others go on.
+A plugin that is not listed is not imported. One that is absent, does not import or breaks a hook's contract is refused
+by name, and the others go on.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.task_failures = self.counter("ciliate_task_failures_total", "Failures of plugins' tasks.", "plugin", "task")
+        self.task_failures = self.counter(
+            "ciliate_task_failures_total", "Failures of plugins' tasks.", "plugin", "task"
+        )
         self.loop_lag = self.histogram(
             "ciliate_loop_lag_seconds",
             "How late the event loop ran a timer.",
@@ -42,4 +44,4 @@ class Metrics:
         host, separator, port = listen.rpartition(":")
         if not separator or not port.isdigit():
             raise ConfigError(f"metrics.listen: {listen!r} must be host:port")
-        start_http_server(int(port), host.strip("[]") or "0.0.0.0", registry=self.registry)  # noqa: S104
+        start_http_server(int(port), host.strip("[]") or "0.0.0.0", registry=self.registry)

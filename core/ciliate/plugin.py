@@ -1,6 +1,6 @@
 """What a plugin is: a class with a declaration and hook implementations.
 
-A distribution names the class under the entry-point group `ciliate.plugins`; the entry point's name is the plugin's name.
+A distribution names the class under the entry-point group `ciliate.plugins`; the entry point's name is the plugin's.
 """
 
 from __future__ import annotations

@@ -124,8 +124,11 @@ class Store(Protocol):
         """
 
     async def update(self, obj: Object) -> Object:
-        """Replace all but status; generation grows if spec changed. With metadata.resourceVersion set, raises ConflictError
-        unless it is current. An object that is being deleted goes away with its last finalizer. Raises NotFoundError."""
+        """Replace all but status; generation grows if spec changed.
+
+        With metadata.resourceVersion set, raises ConflictError unless it is current. An object that is being deleted goes
+        away with its last finalizer. Raises NotFoundError.
+        """
 
     async def update_status(self, obj: Object) -> Object:
         """Replace status and nothing else; the same rules."""

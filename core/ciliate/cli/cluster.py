@@ -1,7 +1,7 @@
 """Which cluster and which node a command is about.
 
-A cluster on this machine is a folder <root>/<name>/ with ciliate.yaml and nodes/<node>/ciliate.yaml. Where there is none, the
-node that /etc/ciliate/ciliate.yaml (or CILIATE_CONFIG) configures is meant.
+A cluster on this machine is a folder <root>/<name>/ with ciliate.yaml and nodes/<node>/ciliate.yaml. Where there is
+none, the node that /etc/ciliate/ciliate.yaml (or CILIATE_CONFIG) configures is meant.
 """
 
 from __future__ import annotations

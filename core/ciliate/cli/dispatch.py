@@ -27,7 +27,7 @@ def run(program: str, group: str, summary: str, arguments: list[str] | None = No
     """Find the command that the first words name, run it, and exit with its status."""
     words = sys.argv[1:] if arguments is None else arguments
     points = {point.name: point for point in entry_points(group=group)}
-    names = [word for word in _leading_words(words)]
+    names = _leading_words(words)
     for count in range(len(names), 0, -1):
         name = ".".join(names[:count])
         if name in points:
@@ -105,7 +105,9 @@ def _docstring(path: Path, attribute: str) -> str:
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == attribute:
             return (ast.get_docstring(node) or "").split("\n")[0]
-        named = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == attribute for t in node.targets)
+        named = isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == attribute for t in node.targets
+        )
         if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             for keyword in node.value.keywords:
                 if keyword.arg == "help" and isinstance(keyword.value, ast.Constant):

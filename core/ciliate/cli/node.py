@@ -47,7 +47,9 @@ def status(
     if output == "json":
         print(json.dumps(answer, indent=2))
     else:
-        print(f"{answer['process']} of node {answer['node']}, cluster {answer['cluster']}, version {answer['version']}:")
+        print(
+            f"{answer['process']} of node {answer['node']}, cluster {answer['cluster']}, version {answer['version']}:"
+        )
         print("  ready" if answer["ready"] else "  not ready")
         for plugin, reasons in answer["reasons"].items():
             for reason in reasons:

@@ -84,9 +84,7 @@ ENDPOINT_ENTRY = np.dtype(
 ENDPOINT_VALID = 1 << 0
 """ENDPOINT_ENTRY.flags: the slot is in use."""
 
-ENDPOINT_POLICY_ENTRY = np.dtype(
-    [("identity", "<u4"), ("ingress", "<u4"), ("egress", "<u4"), ("flags", "<u4")]
-)
+ENDPOINT_POLICY_ENTRY = np.dtype([("identity", "<u4"), ("ingress", "<u4"), ("egress", "<u4"), ("flags", "<u4")])
 POLICY_NOT_READY = 0
 """A policy id of 0 means that nothing has been decided yet: dropped, reason 203."""
 POLICY_AUDIT = 1 << 0

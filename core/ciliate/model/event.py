@@ -64,7 +64,10 @@ EVENT = np.dtype(
         ("kind", "u1"),  # EventKind
         ("point", "u1"),  # Point
         ("reason", "u1"),  # DropReason or 0
-        ("verdicts", "u1"),  # bit 0: judged egress, bit 1: judged ingress, bit 2: audited, bit 3: encrypted, bit 4: reply
+        (
+            "verdicts",
+            "u1",
+        ),  # bit 0: judged egress, bit 1: judged ingress, bit 2: audited, bit 3: encrypted, bit 4: reply
         ("protocol", "u1"),
         ("tcp_flags", "u1"),
         ("ct_state", "u1"),  # TraceReason

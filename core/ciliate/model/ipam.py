@@ -1,4 +1,4 @@
-"""IPAM's contract: who gives a pod its addresses. Provided by the plugin ipam under `Ipam`; drivers implement `IpamDriver`.
+"""IPAM's contract: who gives a pod its addresses. The plugin ipam provides it under `Ipam`.
 
 Tables, written by ipam: `addresses` (who has which; released ones too, until they may be reused), `node_ranges`.
 """

@@ -1,7 +1,7 @@
 """The ipcache: which identity an address has.
 
-Each plugin that knows addresses writes a claims table of its own (`ipcache_claims_<plugin>`). policy merges them, with the
-local endpoints, into the table `ipcache` and the map `ipcache`. For one prefix the first of these that has it decides:
+Each plugin that knows addresses writes a claims table of its own (`ipcache_claims_<plugin>`). policy merges them, with
+the local endpoints, into the table `ipcache` and the map `ipcache`. For one prefix the first of these that has it decides:
 local endpoints, then the claims tables in the order of CLAIMANTS. Prefixes are matched by longest prefix.
 """
 
@@ -51,9 +51,7 @@ IPCACHE = TableSpec("ipcache", IpcacheEntry, key=("prefix",), durability=Durabil
 
 IPCACHE_KEY = np.dtype([("prefixlen", "<u4"), ("address", "u1", 16)])
 """prefixlen counts bits of the 16 bytes: an IPv4 /24 is 120."""
-IPCACHE_ENTRY = np.dtype(
-    [("identity", "<u4"), ("flags", "<u4"), ("tunnel", "u1", 16)]
-)
+IPCACHE_ENTRY = np.dtype([("identity", "<u4"), ("flags", "<u4"), ("tunnel", "u1", 16)])
 IPCACHE_UNRESOLVED = 1 << 0
 """IPCACHE_ENTRY.flags: a pod range; an address that matches nothing longer is dropped (reason UNRESOLVED_ADDRESS)."""
 IPCACHE_HOST = 1 << 1

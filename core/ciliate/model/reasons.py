@@ -60,6 +60,6 @@ def reason_text(number: int) -> str:
     if number == 0:
         return "Success"
     try:
-        return DropReason(number).text
+        return DropReason(number).text  # type: ignore[call-arg]  # __new__ takes what _missing_ and lookup do not
     except ValueError:
         return str(number)

@@ -56,13 +56,17 @@ class TableFile:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise TableFileError(f"opening {path}: {error}; check the folder's permissions and free space") from error
+                raise TableFileError(
+                    f"opening {path}: {error}; check the folder's permissions and free space"
+                ) from error
             self.set_aside = path.with_name(f"{path.name}.corrupt-{int(time.time())}")
             for suffix in ("", "-wal", "-shm"):
                 source = path.with_name(path.name + suffix)
                 if source.exists():
                     source.rename(self.set_aside.with_name(self.set_aside.name + suffix))
-            log.error("table file is corrupt; kept aside, starting from nothing", path=str(path), kept=str(self.set_aside))
+            log.error(
+                "table file is corrupt; kept aside, starting from nothing", path=str(path), kept=str(self.set_aside)
+            )
             self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -106,7 +110,9 @@ class TableFile:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            raise TableFileError(f"writing {self.path}: {error}; free space on its file system, or mend the disk") from error
+            raise TableFileError(
+                f"writing {self.path}: {error}; free space on its file system, or mend the disk"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
