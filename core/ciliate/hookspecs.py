@@ -1,7 +1,8 @@
 """Every hook of Ciliate, with its contract: the table of contents of what a plugin can do.
 
 A hook is an ordinary function that returns within 1 ms and never waits. All but `ciliate_setup` and `ciliate_stop`
-are pure: they say what a plugin has and touch nothing. A plugin implements the hooks that it wants, as methods of its class.
+are pure: they say what a plugin has and touch nothing. A plugin implements the hooks that it wants, as methods of its
+class.
 """
 
 from __future__ import annotations

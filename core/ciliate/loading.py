@@ -38,7 +38,7 @@ def available() -> list[str]:
 def load_driver(group: str, name: str) -> Any:
     """The class or function that a driver's entry point names. Raises LookupError with the names that there are."""
     try:
-        return DriverManager(group, name, invoke_on_load=False, warn_on_missing_entrypoint=False).driver
+        return DriverManager(group, name, invoke_on_load=False).driver
     except NoMatches:
         names = ", ".join(sorted({p.name for p in entry_points(group=group)})) or "none"
         raise LookupError(f"no driver {name!r} in {group}; installed are {names}") from None

@@ -126,8 +126,8 @@ class Store(Protocol):
     async def update(self, obj: Object) -> Object:
         """Replace all but status; generation grows if spec changed.
 
-        With metadata.resourceVersion set, raises ConflictError unless it is current. An object that is being deleted goes
-        away with its last finalizer. Raises NotFoundError.
+        With metadata.resourceVersion set, raises ConflictError unless it is current. An object that is being deleted
+        goes away with its last finalizer. Raises NotFoundError.
         """
 
     async def update_status(self, obj: Object) -> Object:

@@ -1,8 +1,8 @@
 """The ipcache: which identity an address has.
 
-Each plugin that knows addresses writes a claims table of its own (`ipcache_claims_<plugin>`). policy merges them, with
-the local endpoints, into the table `ipcache` and the map `ipcache`. For one prefix the first of these that has it decides:
-local endpoints, then the claims tables in the order of CLAIMANTS. Prefixes are matched by longest prefix.
+Each plugin that knows addresses writes a claims table of its own (`ipcache_claims_<plugin>`). policy merges them,
+with the local endpoints, into the table `ipcache` and the map `ipcache`. For one prefix the first of these that has it
+decides: local endpoints, then the claims tables in the order of CLAIMANTS. Prefixes are matched by longest prefix.
 """
 
 from __future__ import annotations

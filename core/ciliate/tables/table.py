@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -118,7 +118,7 @@ class TableReader(Generic[R]):
         """One row, or None."""
         return self._table.rows.get(key)
 
-    async def changes(self) -> AsyncIterator[Changes[R]]:
+    async def changes(self) -> AsyncGenerator[Changes[R], None]:
         """The whole table, then every later change, without end."""
         follower: _Follower[R] = _Follower()
         table = self._table

@@ -1,0 +1,110 @@
+"""Finding plugins: each failure is refused by name, and the others go on."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from ciliate.loading import load_driver, load_plugins
+
+MODULE = """
+from ciliate.plugin import Plugin
+from ciliate.hookspecs import hookimpl
+class Good(Plugin):
+    name = "good"
+    @hookimpl
+    def ciliate_maps(self): return []
+class Needy(Plugin):
+    name = "needy"
+    needs = ("good",)
+    needs_same_process = ("good",)
+class Lonely(Plugin):
+    name = "lonely"
+    needs_same_process = ("absent",)
+class BadHook(Plugin):
+    name = "badhook"
+    @hookimpl
+    def ciliate_setup(self, contxt): pass
+class Here(Plugin):
+    needs = ("there",)
+class There(Plugin):
+    needs = ("here",)
+class Operators(Plugin):
+    roles = ("operator",)
+class NoPlugin: pass
+class Raises(Plugin):
+    def __init__(self): raise RuntimeError("no luck")
+"""
+
+
+@pytest.fixture
+def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution with good and bad plugins, as an installed package would be."""
+    (tmp_path / "strangers.py").write_text(MODULE)
+    info = tmp_path / "strangers-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        textwrap.dedent("""
+        [ciliate.plugins]
+        good = strangers:Good
+        needy = strangers:Needy
+        lonely = strangers:Lonely
+        badhook = strangers:BadHook
+        here = strangers:Here
+        there = strangers:There
+        operators = strangers:Operators
+        noplugin = strangers:NoPlugin
+        raises = strangers:Raises
+        missing = nowhere:Missing
+        [ciliate.ipam]
+        strange = strangers:Good
+        """)
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from stevedore.extension import ExtensionManager
+
+    monkeypatch.setattr(ExtensionManager, "ENTRY_POINT_CACHE", {})
+    sys.modules.pop("strangers", None)
+
+
+@pytest.mark.usefixtures("strangers")
+def test_bad_plugins_are_refused_by_name_and_good_ones_ordered_by_need() -> None:
+    names = [
+        "needy",
+        "good",
+        "lonely",
+        "badhook",
+        "here",
+        "there",
+        "operators",
+        "noplugin",
+        "raises",
+        "missing",
+        "none",
+    ]
+    loaded = load_plugins(names, "agent")
+    assert list(loaded.plugins) == ["good", "needy"]
+    assert "absent" in loaded.refused["lonely"]
+    assert "contxt" in loaded.refused["badhook"]
+    assert "circle" in loaded.refused["here"]
+    assert "not a subclass" in loaded.refused["noplugin"]
+    assert "no luck" in loaded.refused["raises"]
+    assert "nowhere" in loaded.refused["missing"]
+    assert "is not installed" in loaded.refused["none"]
+    assert "operators" not in loaded.refused
+
+
+@pytest.mark.usefixtures("strangers")
+def test_what_is_not_listed_is_not_imported() -> None:
+    load_plugins([], "agent")
+    assert "strangers" not in sys.modules
+
+
+@pytest.mark.usefixtures("strangers")
+def test_an_unknown_driver_is_named_with_those_there_are() -> None:
+    assert load_driver("ciliate.ipam", "strange").name == "good"
+    with pytest.raises(LookupError, match=r"no driver .other. in ciliate\.ipam; installed are .*strange"):
+        load_driver("ciliate.ipam", "other")
