@@ -212,7 +212,7 @@ class Host:
     def _start_drain(self) -> None:
         if self.config.events.drain != self.place.process:
             return
-        rings = [spec for spec in self.maps.specs() if spec.kind is MapKind.RINGBUF]
+        rings = [spec for spec in self.maps.specs().values() if spec.kind is MapKind.RINGBUF]
         if rings:
             self.batches.attach(EventRing(self.maps.open(rings[0].name, writable=True), rings[0].value))
 

@@ -66,7 +66,7 @@ class CoreViews:
                     "hooks": sorted(h for h in dir(plugin) if h.startswith("ciliate_")) if plugin is not None else [],
                     "setup_seconds": host.hook_seconds.get(name, 0.0),
                     "tables": [table.spec.name for table, writer in host.tables.all() if writer == name],
-                    "maps": [spec.name for spec in host.maps.specs() if host.maps.owner(spec.name) == name],
+                    "maps": [spec.name for spec in host.maps.specs().values() if host.maps.owner(spec.name) == name],
                     "tasks": [
                         {"name": t.name, "state": t.state, "failures": t.failures, "error": t.last_error}
                         for t in host.supervisor.tasks
@@ -106,7 +106,7 @@ class CoreViews:
                 "max_entries": spec.max_entries,
                 "description": spec.doc,
             }
-            for spec in registry.specs()
+            for spec in registry.specs().values()
         ]
 
     async def config(self, _: Request) -> list[dict[str, Any]]:
