@@ -1,0 +1,256 @@
+"""Making a pod's pair of devices, verifying it and taking it away. All of it runs in the worker thread.
+
+A pair is born in the group MAKING and moves to MADE when all of it stands, its pod's end raised last; what a killed
+agent leaves in MAKING is known for half-made. Deleting a pair waits 24 ms for the kernel's RCU, so that pairs to be
+deleted move to DOOMED and go together.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ciliate.model.endpoint import IFINDEX_BASE, Endpoint
+from ciliate_cni import filters, links, namespaces
+from ciliate_cni import netlink as nl
+from ciliate_cni.errors import CniError, Code
+from ciliate_cni.result import GATEWAY4, GATEWAY6
+
+MADE, MAKING, DOOMED = 0xC1A7E0, 0xC1A7E1, 0xC1A7E2
+"""Interface groups of pods' host ends."""
+PREFIX = "lxc"
+POD_IFINDEX_BASE = 0x20000
+"""The pod's end has another index than the host's end: the kernel takes equal ones for a device without a peer."""
+PROGRAM = "from_pod"
+
+
+def host_index(endpoint: int) -> int:
+    """The interface index of an endpoint's host end."""
+    return IFINDEX_BASE + endpoint
+
+
+def host_name(container_id: str, interface: str, generation: int) -> str:
+    """The name of a host end: of each attachment and each time that it is made, another."""
+    digest = hashlib.blake2s(f"{container_id}/{interface}/{generation}".encode(), digest_size=6)
+    return PREFIX + digest.hexdigest()
+
+
+def random_mac() -> str:
+    """A locally administered unicast address."""
+    octets = bytearray(secrets.token_bytes(6))
+    octets[0] = octets[0] & 0xFC | 0x02
+    return octets.hex(":")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with an endpoint's devices; `lost`: nothing is left to be repaired."""
+
+    endpoint: int
+    what: str
+    lost: bool
+
+
+class Devices:
+    """Pods' devices in this node's network namespace. Use it from one thread: its netlink socket has one conversation."""
+
+    def __init__(self) -> None:
+        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._host = nl.NetlinkSocket()
+        self._no_link_local = links.NO_LINK_LOCAL if Path("/proc/sys/net/ipv6").exists() else b""
+
+    def close(self) -> None:
+        """Let go of the namespace and the socket."""
+        self._host.close()
+        os.close(self._home)
+
+    def attach(self, endpoint: Endpoint, netns: int, program: int) -> None:
+        """Make the pair, complete or not at all. Raises CniError that names the step that failed."""
+        try:
+            self._make_host_end(endpoint, netns, program)
+            self._make_pod_end(endpoint, netns)
+            self._host.send([links.set_group(host_index(endpoint.id), MADE)])
+        except nl.NetlinkError as error:
+            self._undo(endpoint)
+            raise _refusal(endpoint, error) from error
+        except BaseException:
+            self._undo(endpoint)
+            raise
+
+    def doom(self, endpoint: int) -> None:
+        """Mark a pair for deletion; one that is gone with its namespace is fine."""
+        _ignoring_absence(self._host.errors([links.set_group(host_index(endpoint), DOOMED)]))
+
+    def reap(self) -> None:
+        """Delete all doomed pairs, in one call."""
+        _ignoring_absence(self._host.errors([links.delete_group(DOOMED)]))
+
+    def purge_orphans(self, known: Iterable[int]) -> list[str]:
+        """Delete pairs that no endpoint owns, or that were never finished; their names. For the start."""
+        kept = {host_index(endpoint) for endpoint in known}
+        doomed = [
+            link
+            for link in links.list_links(self._host)
+            if link.group in (MAKING, DOOMED) or (link.group == MADE and link.index not in kept)
+        ]
+        if doomed:
+            _ignoring_absence(self._host.errors([links.set_group(link.index, DOOMED) for link in doomed]))
+            self.reap()
+        return [link.name for link in doomed]
+
+    def survey(self, endpoints: Iterable[Endpoint], program: int, program_id: int) -> list[Damage]:
+        """Look at every endpoint's host end; put right what can be without touching a packet, report what can't."""
+        present = {link.index: link for link in links.list_links(self._host)}
+        damages = []
+        for endpoint in endpoints:
+            link = present.get(host_index(endpoint.id))
+            if link is None or link.name != endpoint.host_interface or link.group != MADE:
+                damages.append(Damage(endpoint.id, f"{endpoint.host_interface} is gone", lost=True))
+                continue
+            wrong = self._mend(endpoint, link, program, program_id)
+            if wrong:
+                damages.append(Damage(endpoint.id, "; ".join(wrong), lost=False))
+        return damages
+
+    def inspect(self, endpoint: Endpoint, netns: int, program_id: int) -> list[str]:
+        """What of an endpoint's devices is not as ADD made it, seen from both ends."""
+        host = links.get_link(self._host, endpoint.host_interface)
+        wrong = []
+        if host is None or host.index != host_index(endpoint.id):
+            wrong.append(f"the host's end {endpoint.host_interface} is gone")
+        elif not host.flags & links.UP:
+            wrong.append(f"the host's end {endpoint.host_interface} is down")
+        elif filters.attached_program(self._host, host.index) != program_id:
+            wrong.append(f"the host's end {endpoint.host_interface} has lost its program")
+        with namespaces.inside(netns, self._home), nl.NetlinkSocket() as pod:
+            return wrong + _inspect_pod_end(pod, endpoint)
+
+    def _mend(self, endpoint: Endpoint, link: links.Link, program: int, program_id: int) -> list[str]:
+        wrong = []
+        if filters.attached_program(self._host, link.index) != program_id:
+            wrong.append("its program was replaced")
+            self._attach_filter(link.index, program)
+        if not link.flags & links.UP:
+            wrong.append(f"{link.name} was down")
+            self._host.send([links.link_up(link.index, link.name, self._no_link_local)])
+        return wrong
+
+    def _attach_filter(self, index: int, program: int) -> None:
+        errors = self._host.errors([filters.add_clsact(index), filters.attach_filter(index, program, PROGRAM)])
+        fatal = [error for error in errors if not (error.message == 0 and error.errno == errno.EEXIST)]
+        if fatal:
+            raise fatal[0]
+
+    def _make_host_end(self, endpoint: Endpoint, netns: int, program: int) -> None:
+        index, name = host_index(endpoint.id), endpoint.host_interface
+        peer = (endpoint.interface, POD_IFINDEX_BASE + endpoint.id, endpoint.mac)
+        batch = [
+            links.create_veth(name, index, endpoint.host_mac, endpoint.mtu, MAKING, peer, netns),
+            filters.add_clsact(index),
+            filters.attach_filter(index, program, PROGRAM),
+            links.link_up(index, name, self._no_link_local),
+        ]
+        try:
+            self._host.send(batch)
+        except nl.NetlinkError as error:
+            if error.message != 0 or error.errno != errno.EEXIST:
+                raise
+            self.reap()  # an earlier attachment's pair may still wait for its deletion, in the same namespace
+            self._host.send(batch)
+
+    def _make_pod_end(self, endpoint: Endpoint, netns: int) -> None:
+        messages = _pod_messages(endpoint, self._no_link_local)
+        with namespaces.inside(netns, self._home), nl.NetlinkSocket() as pod:
+            errors = pod.errors(messages)
+            if any(error.errno == errno.EACCES for error in errors) and _enable_ipv6(endpoint.interface):
+                errors = pod.errors(messages)
+            if errors:
+                raise errors[0]
+            _refuse_advertisements(endpoint.interface)
+
+    def _undo(self, endpoint: Endpoint) -> None:
+        link = links.get_link(self._host, endpoint.host_interface)
+        if link is not None and link.group == MAKING:
+            self.doom(endpoint.id)
+
+
+def _pod_messages(endpoint: Endpoint, no_link_local: bytes) -> list[nl.Message]:
+    """All that makes the pod's end, from address to route."""
+    index, name = POD_IFINDEX_BASE + endpoint.id, endpoint.interface
+    messages = [links.link_up(1, "lo")]
+    if no_link_local:
+        messages.append(links.set_link(index, f"preparing {name}", no_link_local))
+    gateways = []
+    for address, gateway in ((endpoint.ipv4, GATEWAY4), (endpoint.ipv6, GATEWAY6)):
+        if address is not None:
+            messages.append(links.add_address(index, address))
+            gateways.append(gateway)
+    messages.append(links.link_up(index, name))
+    messages += [links.add_neighbour(index, gateway, endpoint.host_mac) for gateway in gateways]
+    messages += [links.default_route(index, gateway) for gateway in gateways]
+    return messages
+
+
+def _inspect_pod_end(pod: nl.NetlinkSocket, endpoint: Endpoint) -> list[str]:
+    link = links.get_link(pod, endpoint.interface)
+    if link is None:
+        return [f"the container has no interface {endpoint.interface}"]
+    wrong = []
+    if link.mac != endpoint.mac:
+        wrong.append(f"{endpoint.interface} has MAC {link.mac} instead of {endpoint.mac}")
+    if not link.flags & links.UP:
+        wrong.append(f"{endpoint.interface} is down")
+    addresses, gateways = links.list_addresses(pod, link.index), links.default_gateways(pod, link.index)
+    for address, gateway in ((endpoint.ipv4, GATEWAY4), (endpoint.ipv6, GATEWAY6)):
+        if address is not None and address not in addresses:
+            wrong.append(f"{endpoint.interface} lacks the address {address}")
+        if address is not None and gateway not in gateways:
+            wrong.append(f"{endpoint.interface} lacks the default route by {gateway}")
+    return wrong
+
+
+def _enable_ipv6(interface: str) -> bool:
+    """Undo a runtime's disable_ipv6 on the pod's interface (the thread is in the pod's namespace)."""
+    switch = Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6")
+    try:
+        if switch.read_text().strip() != "1":
+            return False
+        switch.write_text("0")
+    except OSError:
+        return False
+    return True
+
+
+def _refuse_advertisements(interface: str) -> None:
+    """The pod's routes are ours: no router's word changes them (the thread is in the pod's namespace)."""
+    try:
+        descriptor = os.open(f"/proc/sys/net/ipv6/conf/{interface}/accept_ra", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # no IPv6 in this kernel, or /proc/sys is read-only: nobody advertises to a pod without the host's program
+    try:
+        os.write(descriptor, b"0")
+    finally:
+        os.close(descriptor)
+
+
+def _ignoring_absence(errors: list[nl.NetlinkError]) -> None:
+    for error in errors:
+        if error.errno != errno.ENODEV:
+            raise error
+
+
+def _refusal(endpoint: Endpoint, error: nl.NetlinkError) -> CniError:
+    """A kernel's refusal in the words of CNI."""
+    if error.errno == errno.EEXIST and error.message == 0 and "making the pair" in error.what:
+        return CniError(
+            Code.KERNEL,
+            f"the container has an interface {endpoint.interface} already",
+            f"{error}; another CNI plugin, or an attachment that was never deleted, made it",
+        )
+    more = f", and {error.others} more refusals" if error.others else ""
+    return CniError(Code.KERNEL, f"{endpoint.host_interface}: {error.what}: {error.strerror}", f"{error}{more}")
