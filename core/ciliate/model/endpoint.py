@@ -49,6 +49,7 @@ class Endpoint(Row, frozen=True):
     labels: tuple[str, ...] = ()  # source:key=value, all of them, sorted; empty until the pod is known: reserved:init
     named_ports: tuple[NamedPort, ...] = ()
     mtu: int = 1500
+    network: str = ""  # name of the CNI network configuration that it was made by: what a GC speaks of
     disconnecting: bool = False
 
 
