@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "bench"
+HEADERS = (ROOT / "tests/bench", ROOT / "tests/node")
 
 
 class BuildError(Exception):
@@ -16,7 +17,7 @@ class BuildError(Exception):
 
 def _compile(command: list[str], source: Path, target: Path) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
-    sources = [source, *source.parent.glob("*.h")]
+    sources = [source, *(header for folder in HEADERS for header in folder.glob("*.h"))]
     if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return target
     partial = target.with_suffix(".partial")

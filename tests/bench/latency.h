@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Time and latencies: a histogram of fixed size, so that recording costs the same for the first and the last. */
+/* Latencies: a histogram of fixed size, so that recording costs the same for the first and the last. */
 #pragma once
 #include <stdint.h>
-#include <time.h>
 
 #define SUB_BITS 6 /* a bucket is 1/64 of its power of two: 1.6 % */
 
 static uint32_t histogram[64 << SUB_BITS];
 static uint64_t done, slowest;
-
-static uint64_t now(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
-}
 
 static void record(uint64_t ns)
 {

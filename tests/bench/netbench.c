@@ -9,28 +9,14 @@
  * -c CPU pins the process. A server takes several -n: it listens in each, so that one process serves many pods.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
+#include "../node/net.h"
 #include "latency.h"
 
-#define LIST_MAX 4096
 #define ERRORS_MAX 10
-
-union address {
-	struct sockaddr any;
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-};
 
 static struct {
 	const char *netns[LIST_MAX];
@@ -41,55 +27,6 @@ static struct {
 } opt = {.family = AF_INET, .port = 7000, .ports = 1, .seconds = 1, .operations = UINT64_MAX};
 
 static uint64_t errors;
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "netbench: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static void enter(const char *netns)
-{
-	int fd = open(netns, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || setns(fd, CLONE_NEWNET))
-		fail(netns);
-	close(fd);
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t cpus;
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		fail("sched_setaffinity");
-}
-
-static int taken(int *count)
-{
-	if (*count == LIST_MAX) {
-		fprintf(stderr, "netbench: an option was given more than %d times\n", LIST_MAX);
-		exit(2);
-	}
-	return (*count)++;
-}
-
-static void parse_address(const char *text, union address *out)
-{
-	if (inet_pton(AF_INET, text, &out->v4.sin_addr) == 1)
-		out->any.sa_family = AF_INET;
-	else if (inet_pton(AF_INET6, text, &out->v6.sin6_addr) == 1)
-		out->any.sa_family = AF_INET6;
-	else
-		errno = EINVAL, fail(text);
-	opt.family = out->any.sa_family;
-}
-
-static socklen_t with_port(union address *address, int port)
-{
-	address->v4.sin_port = htons(port); /* the same place in both families */
-	return address->any.sa_family == AF_INET ? sizeof(address->v4) : sizeof(address->v6);
-}
 
 static int open_socket(int family, int type)
 {
@@ -102,12 +39,6 @@ static int open_socket(int family, int type)
 	if (type == SOCK_STREAM)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return fd;
-}
-
-static void reset(int fd)
-{
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
-	close(fd);
 }
 
 /* The nth of all pairs of address and port, in an order that visits each once before it repeats. */
