@@ -11,10 +11,11 @@ from ciliate.model.kinds import (
     CILIUM_NETWORK_POLICY,
     NETWORK_POLICY,
 )
+from ciliate.review import Finding
 
 from ciliate_policy import cnp, knp
 from ciliate_policy.peers import cidr
-from ciliate_policy.rules import CidrGroup, Finding, Policy, PolicyKey, PolicyRule
+from ciliate_policy.rules import CidrGroup, Policy, PolicyKey, PolicyRule
 from ciliate_policy.validation import Findings, InvalidFieldError, Node
 
 POLICY_KINDS = (CILIUM_NETWORK_POLICY, CILIUM_CLUSTERWIDE_NETWORK_POLICY, NETWORK_POLICY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ciliate.model.base import IPNetwork
 from ciliate.model.policy import Direction, Rule
+from ciliate.review import Finding, Severity
 from msgspec import Struct
 
 from ciliate_policy.selectors import LabelSelector
@@ -83,17 +84,6 @@ class PolicyKey(Struct, frozen=True, order=True):
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
-class Finding(Struct, frozen=True):
-    """Something about an object that its author should know. severity: `invalid` or `unsupported`."""
-
-    path: str
-    message: str
-    severity: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
-
-
 class Policy(Struct, frozen=True):
     """One object, read. An invalid one has no rules: it is not enforced."""
 
@@ -106,12 +96,12 @@ class Policy(Struct, frozen=True):
     @property
     def unsupported(self) -> tuple[str, ...]:
         """Paths of elements that select nothing here."""
-        return tuple(found.path for found in self.findings if found.severity == "unsupported")
+        return tuple(found.path for found in self.findings if found.severity is Severity.UNSUPPORTED)
 
     @property
     def invalid(self) -> str:
         """Why the object is refused whole; empty if it isn't."""
-        return "; ".join(str(found) for found in self.findings if found.severity == "invalid")
+        return "; ".join(f"{one.path}: {one.message}" for one in self.findings if one.severity is Severity.INVALID)
 
 
 class CidrGroup(Struct, frozen=True):

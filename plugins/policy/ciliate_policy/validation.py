@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
-from ciliate_policy.rules import Finding
+from ciliate.review import Finding, Severity
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ class InvalidFieldError(ValueError):
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
-        self.finding = Finding(path, message, "invalid")
+        self.finding = Finding(path, message, Severity.INVALID)
 
 
 class Findings:
@@ -35,16 +35,16 @@ class Findings:
 
     def invalid(self, path: str, message: str) -> None:
         """Note a problem."""
-        self.found.append(Finding(path, message, "invalid"))
+        self.found.append(Finding(path, message, Severity.INVALID))
 
     def unsupported(self, path: str, message: str) -> None:
         """Note an element that is known but not enforced yet."""
-        self.found.append(Finding(path, message, "unsupported"))
+        self.found.append(Finding(path, message, Severity.UNSUPPORTED))
 
     @property
     def refused(self) -> bool:
         """Whether anything invalid was found."""
-        return any(found.severity == "invalid" for found in self.found)
+        return any(found.severity is Severity.INVALID for found in self.found)
 
 
 class Node:

@@ -1,0 +1,394 @@
+"""The engine: everything that decides, and nothing that acts. It is told what there is and says what must be realised.
+
+Told: policies, CIDR groups, identities, this node's endpoints. Said, as `Changes`: which policy each endpoint has now,
+which entries of policies in use have changed, which identity each prefix outside the cluster has. Work that grows with
+the number of endpoints is done an identity at a time (`settle`), so that the caller can slice it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+
+from ciliate.model.endpoint import NamedPort
+from ciliate.model.identity import Reserved
+from ciliate.model.policy import Direction
+
+from ciliate_policy.cidr_identities import CidrIdentities
+from ciliate_policy.cidrs import Prefix
+from ciliate_policy.identities import LocalIdentities, reserved_identities
+from ciliate_policy.index import SelectorIndex
+from ciliate_policy.resolve import (
+    LOCALHOST_RULE,
+    CompiledElement,
+    NamedPorts,
+    Profile,
+    Resolved,
+    ResolvedKey,
+    default_rule,
+)
+from ciliate_policy.rules import PROTOCOLS, CidrGroup, CidrSelector, Element, Policy, PolicyKey
+from ciliate_policy.selectors import LabelSelector, exists, make_selector
+
+INIT_LABEL = Reserved.INIT.label
+_NO_PORTS: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Settings that change verdicts."""
+
+    enable_policy: str = "default"  # default, always, never
+    allow_localhost: bool = True
+    ipv4: bool = True
+    ipv6: bool = True
+
+
+@dataclass(frozen=True)
+class LocalEndpoint:
+    """A pod of this node, as policy sees it."""
+
+    id: int
+    identity: int
+    named_ports: tuple[NamedPort, ...] = ()
+
+
+@dataclass(frozen=True)
+class EndpointPolicies:
+    """An endpoint's two policies."""
+
+    endpoint: LocalEndpoint
+    ingress: Resolved
+    egress: Resolved
+
+
+@dataclass
+class Refreshed:
+    """Entries of one identity in a policy in use. `fresh`: nobody had the identity before, no verdict has changed."""
+
+    resolved: Resolved
+    identity: int
+    before: Profile
+    after: Profile
+    fresh: bool
+
+
+@dataclass
+class Changes:
+    """What must be realised."""
+
+    endpoints: dict[int, EndpointPolicies] = field(default_factory=dict)
+    refreshed: list[Refreshed] = field(default_factory=list)
+    created: list[Resolved] = field(default_factory=list)
+    prefixes: dict[Prefix, int | None] = field(default_factory=dict)  # identity; None: no region any more
+    identities: dict[int, tuple[str, ...]] = field(default_factory=dict)  # new ones of the local scope
+
+
+@dataclass(frozen=True)
+class _Rule:
+    subject: LabelSelector
+    default_deny: tuple[bool, bool]
+    elements: tuple[tuple[int, ...], tuple[int, ...]]  # numbers, by direction
+
+
+class Engine:
+    """Policies, identities and endpoints, and what follows from them."""
+
+    def __init__(self, options: EngineOptions | None = None, local: LocalIdentities | None = None) -> None:
+        self.options = options or EngineOptions()
+        self.policies: dict[PolicyKey, Policy] = {}
+        self.endpoints: dict[int, LocalEndpoint] = {}
+        self.realised: dict[int, EndpointPolicies] = {}
+        self.labels: dict[int, tuple[str, ...]] = {}
+        self.dirty: set[int] = set()  # local identities whose endpoints must be settled
+        self.revision = 0
+        self._changes = Changes()
+        self._subjects = SelectorIndex()  # over local identities
+        self._peers = SelectorIndex()  # over all identities, for selectors of policies in use
+        self._rules: dict[PolicyKey, list[_Rule]] = {}
+        self._rules_of: defaultdict[LabelSelector, list[_Rule]] = defaultdict(list)
+        self._elements: dict[int, CompiledElement] = {}
+        self._numbers = itertools.count(1)
+        self._cidr_of: dict[LabelSelector, str] = {}  # to the label of the CIDR selector
+        self._by_identity: defaultdict[int, set[int]] = defaultdict(set)
+        self._resolved: dict[ResolvedKey, Resolved] = {}
+        self._uses: defaultdict[ResolvedKey, int] = defaultdict(int)
+        self._using: defaultdict[LabelSelector, set[Resolved]] = defaultdict(set)
+        self.cidrs = CidrIdentities(local or LocalIdentities(), self.options.ipv4, self.options.ipv6)
+        localhost = CompiledElement(
+            default_rule(LOCALHOST_RULE), False, (make_selector([exists("reserved:host")]),), None
+        )
+        self._localhost = self._number(localhost)
+        for number, labels in reserved_identities(self.options.ipv4, self.options.ipv6).items():
+            self.set_identity(number, labels)
+
+    def take(self) -> Changes:
+        """What is to be realised since the last call."""
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    # Policies
+
+    def set_policy(self, policy: Policy) -> bool:
+        """Add or replace a policy; whether anything in it is new. Its endpoints become dirty."""
+        if self.policies.get(policy.key) == policy:
+            return False
+        self._forget_rules(policy.key)
+        self.policies[policy.key] = policy
+        compiled = [
+            _Rule(rule.subject, rule.default_deny, self._compile(rule.elements))
+            for rule in policy.rules
+            if rule.subject is not None
+        ]
+        self._rules[policy.key] = compiled
+        for rule in compiled:
+            self._subjects.acquire(rule.subject)
+            self._rules_of[rule.subject].append(rule)
+            self.dirty |= self._subjects.ids(rule.subject)
+        self.revision += 1
+        return True
+
+    def remove_policy(self, key: PolicyKey) -> bool:
+        """Forget a policy; whether there was one."""
+        if self.policies.pop(key, None) is None:
+            return False
+        self._forget_rules(key)
+        self.revision += 1
+        return True
+
+    def selected(self, key: PolicyKey) -> set[int]:
+        """The endpoints that a policy is about."""
+        identities = {i for rule in self._rules.get(key, ()) for i in self._subjects.ids(rule.subject)}
+        return {endpoint for identity in identities for endpoint in self._by_identity[identity]}
+
+    def _forget_rules(self, key: PolicyKey) -> None:
+        for rule in self._rules.pop(key, ()):
+            self.dirty |= self._subjects.ids(rule.subject)
+            self._subjects.release(rule.subject)
+            self._rules_of[rule.subject].remove(rule)
+            if not self._rules_of[rule.subject]:
+                del self._rules_of[rule.subject]
+            for number in itertools.chain(*rule.elements):
+                del self._elements[number]
+
+    def _compile(self, elements: Iterable[Element]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        numbers: tuple[list[int], list[int]] = ([], [])
+        for element in elements:
+            peers = None if element.peers is None else tuple(self._selector(peer) for peer in element.peers)
+            compiled = CompiledElement(element.rule, element.deny, peers, element.ports)
+            numbers[element.direction].append(self._number(compiled))
+        return tuple(numbers[0]), tuple(numbers[1])
+
+    def _number(self, element: CompiledElement) -> int:
+        number = next(self._numbers)
+        self._elements[number] = element
+        return number
+
+    def _selector(self, peer: LabelSelector | CidrSelector) -> LabelSelector:
+        if isinstance(peer, LabelSelector):
+            return peer
+        label = self.cidrs.label(peer)
+        selector = make_selector([exists(label)])
+        self._cidr_of[selector] = label
+        return selector
+
+    # CIDR groups
+
+    def set_group(self, group: CidrGroup) -> None:
+        """Add or replace a CIDR group."""
+        self._apply_regions(self.cidrs.set_group(group))
+
+    def remove_group(self, name: str) -> None:
+        """Forget a CIDR group: it has no members now."""
+        self._apply_regions(self.cidrs.remove_group(name))
+
+    def _apply_regions(self, touched: Set[Prefix]) -> None:
+        update = self.cidrs.update(touched)
+        self._changes.prefixes.update(update.prefixes)
+        self._changes.identities.update(update.identities)
+        for number, labels in update.labels.items():
+            self.set_identity(number, labels)
+
+    # Identities
+
+    def set_identity(self, number: int, labels: tuple[str, ...]) -> None:
+        """Add an identity, or give it other labels."""
+        fresh = number not in self._peers
+        self.labels[number] = labels
+        self._refresh(number, self._peers.add(number, labels), fresh)
+
+    def remove_identity(self, number: int) -> None:
+        """Forget an identity that nobody has any more."""
+        self.labels.pop(number, None)
+        self._refresh(number, self._peers.remove(number), fresh=False)
+
+    def retire_local(self) -> list[int]:
+        """Forget identities of the local scope that no region has any more; which they were."""
+        gone = self.cidrs.unused()
+        for number in gone:
+            self.cidrs.free(number)
+            self.remove_identity(number)
+        return gone
+
+    def _refresh(self, number: int, selectors: Iterable[LabelSelector], fresh: bool) -> None:
+        affected = {resolved for selector in selectors for resolved in self._using.get(selector, ())}
+        for resolved in affected:
+            before, after = resolved.refresh(number)
+            if before != after:
+                self._changes.refreshed.append(Refreshed(resolved, number, before, after, fresh))
+
+    # Endpoints
+
+    def set_endpoint(self, endpoint: LocalEndpoint) -> None:
+        """Add an endpoint, or give it another identity or other ports, and settle it at once. The identity is known."""
+        old = self.endpoints.get(endpoint.id)
+        if old is not None and old != endpoint:
+            self._leave(old)
+        self.endpoints[endpoint.id] = endpoint
+        self._by_identity[endpoint.identity].add(endpoint.id)
+        if endpoint.identity not in self._subjects:
+            self._subjects.add(endpoint.identity, self.labels[endpoint.identity])
+        if old is None or old.named_ports != endpoint.named_ports or old.identity != endpoint.identity:
+            self._refresh_names(endpoint.identity)
+        self._point(endpoint, *self._matching(endpoint.identity))
+
+    def remove_endpoint(self, number: int) -> None:
+        """Forget an endpoint."""
+        endpoint = self.endpoints.pop(number, None)
+        if endpoint is None:
+            return
+        self._leave(endpoint)
+        self._refresh_names(endpoint.identity)
+        policies = self.realised.pop(number, None)
+        if policies is not None:
+            self._release(policies)
+        self._changes.endpoints.pop(number, None)
+
+    def settle(self, identity: int) -> None:
+        """Work out the policies of all endpoints of a local identity."""
+        self.dirty.discard(identity)
+        matching = self._matching(identity)
+        for number in sorted(self._by_identity.get(identity, ())):
+            self._point(self.endpoints[number], *matching)
+
+    def settle_all(self) -> None:
+        """Settle everything that is dirty."""
+        while self.dirty:
+            self.settle(next(iter(self.dirty)))
+
+    def _leave(self, endpoint: LocalEndpoint) -> None:
+        mates = self._by_identity[endpoint.identity]
+        mates.discard(endpoint.id)
+        if not mates:
+            del self._by_identity[endpoint.identity]
+            self._subjects.remove(endpoint.identity)
+            self.dirty.discard(endpoint.identity)
+
+    def _refresh_names(self, identity: int) -> None:
+        """An identity's port names may mean something else now, in egress policies that use names."""
+        for resolved in [one for one in self._resolved.values() if one.uses_peer_names]:
+            before, after = resolved.refresh(identity)
+            if before != after:
+                self._changes.refreshed.append(Refreshed(resolved, identity, before, after, fresh=False))
+
+    def _matching(self, identity: int) -> tuple[list[int], list[int], bool, bool]:
+        """(ingress elements, egress elements, ingress enforced, egress enforced) of a local identity."""
+        mode = self.options.enable_policy
+        always = mode == "always" or INIT_LABEL in self.labels[identity]
+        ingress: list[int] = []
+        egress: list[int] = []
+        enforce_ingress = enforce_egress = always
+        if mode == "never":
+            return [], [], False, False
+        for selector in self._subjects.matching(identity):
+            for rule in self._rules_of[selector]:
+                ingress += rule.elements[Direction.INGRESS]
+                egress += rule.elements[Direction.EGRESS]
+                enforce_ingress |= rule.default_deny[Direction.INGRESS]
+                enforce_egress |= rule.default_deny[Direction.EGRESS]
+        if enforce_ingress and self.options.allow_localhost:
+            ingress.append(self._localhost)
+        return sorted(ingress), sorted(egress), enforce_ingress, enforce_egress
+
+    def _point(
+        self,
+        endpoint: LocalEndpoint,
+        ingress: list[int],
+        egress: list[int],
+        enforce_ingress: bool,
+        enforce_egress: bool,
+    ) -> None:
+        names = self._own_names(endpoint, ingress)
+        policies = EndpointPolicies(
+            endpoint,
+            self._acquire(ResolvedKey(Direction.INGRESS, enforce_ingress, tuple(ingress), names)),
+            self._acquire(ResolvedKey(Direction.EGRESS, enforce_egress, tuple(egress))),
+        )
+        old = self.realised.get(endpoint.id)
+        self.realised[endpoint.id] = policies
+        if old is not None:
+            self._release(old)
+        if old != policies:
+            self._changes.endpoints[endpoint.id] = policies
+
+    def _own_names(self, endpoint: LocalEndpoint, ingress: list[int]) -> tuple[tuple[str, int, int], ...]:
+        if not endpoint.named_ports:
+            return ()
+        asked = {(one.name, one.protocol) for number in ingress for one in self._elements[number].named}
+        found = {(port.name.lower(), PROTOCOLS.get(port.protocol, 0), port.port) for port in endpoint.named_ports}
+        return tuple(sorted(one for one in found if one[:2] in asked))
+
+    def _peer_names(self, identity: int) -> NamedPorts:
+        names: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+        for number in self._by_identity.get(identity, ()):
+            for port in self.endpoints[number].named_ports:
+                names[port.name.lower(), PROTOCOLS.get(port.protocol, 0)].add(port.port)
+        return names
+
+    def _holders(self, name: str, protocol: int) -> Set[int]:
+        return {identity for identity in self._by_identity if (name, protocol) in self._peer_names(identity)}
+
+    # Resolved policies in use
+
+    @property
+    def resolved(self) -> Iterable[Resolved]:
+        """All policies in use."""
+        return self._resolved.values()
+
+    def in_use(self, resolved: Resolved) -> bool:
+        """Whether an endpoint has this policy."""
+        return self._resolved.get(resolved.key) is resolved
+
+    def _acquire(self, key: ResolvedKey) -> Resolved:
+        self._uses[key] += 1
+        known = self._resolved.get(key)
+        if known is not None:
+            return known
+        elements = tuple(self._elements[number] for number in key.elements)
+        resolved = Resolved(key, elements, self._peers.ids, self._peer_names, self._holders)
+        for peer in resolved.peers:
+            self._peers.acquire(peer)
+            if peer in self._cidr_of:
+                self._apply_regions(self.cidrs.acquire(self._cidr_of[peer]))
+        resolved.resolve()
+        for peer in resolved.peers:
+            self._using[peer].add(resolved)
+        self._resolved[key] = resolved
+        self._changes.created.append(resolved)
+        return resolved
+
+    def _release(self, policies: EndpointPolicies) -> None:
+        for resolved in (policies.ingress, policies.egress):
+            self._uses[resolved.key] -= 1
+            if self._uses[resolved.key]:
+                continue
+            del self._uses[resolved.key], self._resolved[resolved.key]
+            for peer in resolved.peers:
+                self._using[peer].discard(resolved)
+                if not self._using[peer]:
+                    del self._using[peer]
+                self._peers.release(peer)
+                if peer in self._cidr_of:
+                    self._apply_regions(self.cidrs.release(self._cidr_of[peer]))
