@@ -11,6 +11,7 @@ from sqlite3 import Connection
 from typing import Any, TypeVar
 
 import msgspec
+from ciliate.model.kinds import KINDS, NAMESPACE
 from ciliate.store import (
     AlreadyExistsError,
     InvalidError,
@@ -48,30 +49,30 @@ class LocalStore:
     def __init__(self, options: Mapping[str, Any], kinds: Sequence[Kind]) -> None:
         """Open the store, or make a new one (which begins with the namespaces default and kube-system).
 
-        options: see `config.Options`. kinds: what `create` and `update` accept. Raises InvalidError, UnavailableError.
+        options: see `config.Options`. kinds: what is accepted beyond `ciliate.model.kinds`.
+        Raises InvalidError, UnavailableError.
         """
         self._options = parse_options(options)
-        self._kinds = {(kind.api_version, kind.kind): kind for kind in kinds}
+        self._kinds = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *kinds)}
         self._database = Database(self._options, self._begin)
         try:
             self._connection = self._database.connect()
             self._wakeups = Wakeups(self._options.file)
             self._writer = Writer(self._database, self._options, self._wakeups.ring)
-        except OSError as error:
+        except BaseException as error:
             self._database.close()
-            raise UnavailableError(f"store {self._options.path} can't be opened: {error}") from error
+            if isinstance(error, OSError):
+                raise UnavailableError(f"store {self._options.path} can't be opened: {error}") from error
+            raise
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._closed = False
 
     def _begin(self, connection: Connection) -> None:
         """What a new store holds."""
-        kind = self._kinds.get(("v1", "Namespace"))
-        if kind is None:
-            return
         writing = Writing(connection, self._options)
         for name in objects.FIRST_NAMESPACES:
             obj = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            writing.write(kind, objects.created(kind, obj, name), None)
+            writing.write(NAMESPACE, objects.created(NAMESPACE, obj, name), None)
         writing.finish()
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:

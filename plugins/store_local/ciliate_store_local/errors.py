@@ -44,7 +44,7 @@ def translate(error: sqlite3.Error, path: Path, waited: float) -> StoreError:
 
 def corrupt(path: Path, finding: str) -> CorruptError:
     """The error for a damaged file; a copy is kept beside it first (once, however often this is called)."""
-    kept = _keep_aside(path)
+    kept, finding = _keep_aside(path), " ".join(finding.split())
     return CorruptError(
         f"store {path} is damaged ({finding}) and was left as it is; {kept}. To mend it, stop what uses it and run"
         f" `python -m ciliate_store_local.mend {path}`, which saves every object that can still be read;"
@@ -59,12 +59,12 @@ def _keep_aside(path: Path) -> str:
         kept = path.with_name(f"{path.name}.corrupt-{stamp}")
         if kept.exists():
             return f"a copy is in {kept}"
-        sources = [side for name in _SIDE_FILES if (side := path.with_name(path.name + name)).exists()]
-        size = sum(source.stat().st_size for source in sources)
+        names = [name for name in _SIDE_FILES if path.with_name(path.name + name).exists()]
+        size = sum(path.with_name(path.name + name).stat().st_size for name in names)
         if size + _ROOM > _free(path):
             return f"no copy was kept, since only {_free(path)} bytes are free in {path.parent}"
-        for source, name in zip(sources, _SIDE_FILES, strict=False):
-            shutil.copy2(source, kept.with_name(kept.name + name))
+        for name in names:
+            shutil.copy2(path.with_name(path.name + name), kept.with_name(kept.name + name))
     except OSError as error:
         return f"no copy could be kept ({error})"
     return f"a copy is in {kept}"

@@ -32,6 +32,8 @@ def mend(damaged: Path, mended: Path) -> int:
         saved = _last_changes(connection)
         objects = _rows(connection, "objects", "resource, namespace, name, body")
         saved.update({(row[0], row[1], row[2]): row[3] for row in objects})
+    if not saved:
+        raise sqlite3.DatabaseError("not one object can be read")
     revisions = (int(msgspec.json.decode(body)["metadata"]["resourceVersion"]) for body in saved.values())
     revision = max(revisions, default=0) + 1
 
