@@ -1,8 +1,8 @@
 """Making a pod's pair of devices, verifying it and taking it away. All of it runs in the worker thread.
 
 A pair is born in the group MAKING and moves to MADE when all of it stands, its pod's end raised last; what a killed
-agent leaves in MAKING is known for half-made. Deleting a pair waits 24 ms for the kernel's RCU, so that pairs to be
-deleted move to DOOMED and go together.
+agent leaves in MAKING is known for half-made. Deleting a pair waits 24 ms for the kernel's RCU, so pairs to be deleted
+move to a group of DOOMED and go together.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ciliate.model.endpoint import IFINDEX_BASE, Endpoint
+
 from ciliate_cni import filters, links, namespaces
 from ciliate_cni import netlink as nl
 from ciliate_cni.errors import CniError, Code
 from ciliate_cni.result import GATEWAY4, GATEWAY6
 
-MADE, MAKING, DOOMED = 0xC1A7E0, 0xC1A7E1, 0xC1A7E2
-"""Interface groups of pods' host ends."""
+MADE, MAKING = 0xC1A7E0, 0xC1A7E1
+DOOMED = range(0xC1A800, 0xC1A840)
+"""Interface groups of pods' host ends; doomed ones in several, so that one deletion never holds rtnl for long."""
 PREFIX = "lxc"
 POD_IFINDEX_BASE = 0x20000
 """The pod's end has another index than the host's end: the kernel takes equal ones for a device without a peer."""
@@ -57,7 +59,7 @@ class Damage:
 
 
 class Devices:
-    """Pods' devices in this node's network namespace. Use it from one thread: its netlink socket has one conversation."""
+    """Pods' devices in this node's network namespace. For one thread: its netlink socket has one conversation."""
 
     def __init__(self) -> None:
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -74,7 +76,7 @@ class Devices:
         try:
             self._make_host_end(endpoint, netns, program)
             self._make_pod_end(endpoint, netns)
-            self._host.send([links.set_group(host_index(endpoint.id), MADE)])
+            self._host.send([links.set_group(endpoint.host_interface, MADE)])
         except nl.NetlinkError as error:
             self._undo(endpoint)
             raise _refusal(endpoint, error) from error
@@ -82,13 +84,18 @@ class Devices:
             self._undo(endpoint)
             raise
 
-    def doom(self, endpoint: int) -> None:
-        """Mark a pair for deletion; one that is gone with its namespace is fine."""
-        _ignoring_absence(self._host.errors([links.set_group(host_index(endpoint), DOOMED)]))
+    def doom(self, host_interface: str, batch: int = 0) -> None:
+        """Mark a pair for deletion with a batch; one that is gone with its namespace is fine."""
+        _ignoring_absence(self._host.errors([links.set_group(host_interface, DOOMED[batch])]))
 
-    def reap(self) -> None:
-        """Delete all doomed pairs, in one call."""
-        _ignoring_absence(self._host.errors([links.delete_group(DOOMED)]))
+    def reap(self, batch: int) -> None:
+        """Delete the pairs of a batch in one call."""
+        _ignoring_absence(self._host.errors([links.delete_group(DOOMED[batch])]))
+
+    def reap_all(self) -> None:
+        """Delete all doomed pairs."""
+        groups = {link.group for link in links.list_links(self._host)} & set(DOOMED)
+        _ignoring_absence(self._host.errors([links.delete_group(group) for group in groups]) if groups else [])
 
     def purge_orphans(self, known: Iterable[int]) -> list[str]:
         """Delete pairs that no endpoint owns, or that were never finished; their names. For the start."""
@@ -96,11 +103,12 @@ class Devices:
         doomed = [
             link
             for link in links.list_links(self._host)
-            if link.group in (MAKING, DOOMED) or (link.group == MADE and link.index not in kept)
+            if link.group == MAKING or link.group in DOOMED or (link.group == MADE and link.index not in kept)
         ]
+        for link in doomed:
+            self.doom(link.name)
         if doomed:
-            _ignoring_absence(self._host.errors([links.set_group(link.index, DOOMED) for link in doomed]))
-            self.reap()
+            self.reap_all()
         return [link.name for link in doomed]
 
     def survey(self, endpoints: Iterable[Endpoint], program: int, program_id: int) -> list[Damage]:
@@ -160,7 +168,7 @@ class Devices:
         except nl.NetlinkError as error:
             if error.message != 0 or error.errno != errno.EEXIST:
                 raise
-            self.reap()  # an earlier attachment's pair may still wait for its deletion, in the same namespace
+            self.reap_all()  # an earlier attachment's pair may still wait for its deletion, in the same namespace
             self._host.send(batch)
 
     def _make_pod_end(self, endpoint: Endpoint, netns: int) -> None:
@@ -176,7 +184,7 @@ class Devices:
     def _undo(self, endpoint: Endpoint) -> None:
         link = links.get_link(self._host, endpoint.host_interface)
         if link is not None and link.group == MAKING:
-            self.doom(endpoint.id)
+            self.doom(link.name)
 
 
 def _pod_messages(endpoint: Endpoint, no_link_local: bytes) -> list[nl.Message]:
@@ -231,7 +239,7 @@ def _refuse_advertisements(interface: str) -> None:
     try:
         descriptor = os.open(f"/proc/sys/net/ipv6/conf/{interface}/accept_ra", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
-        return  # no IPv6 in this kernel, or /proc/sys is read-only: nobody advertises to a pod without the host's program
+        return  # no IPv6 in this kernel, or /proc/sys is read-only; nothing but our program reaches the pod anyway
     try:
         os.write(descriptor, b"0")
     finally:

@@ -79,9 +79,9 @@ def link_up(index: int, name: str, more: bytes = b"") -> Message:
     return set_link(index, f"raising {name}", more, UP, UP)
 
 
-def set_group(index: int, group: int) -> Message:
+def set_group(name: str, group: int) -> Message:
     """Move a link into a group, which can be deleted in one call."""
-    return set_link(index, f"moving interface {index} to group {group:#x}", number(_GROUP, group))
+    return set_link(0, f"moving {name} to group {group:#x}", text(_NAME, name) + number(_GROUP, group))
 
 
 def delete_link(index: int, name: str) -> Message:

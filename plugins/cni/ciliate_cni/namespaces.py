@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ciliate.kernel.errors import KernelError
+
 from ciliate_cni.errors import CniError, Code
 
 _CLONE_NEWNET = 0x40000000
@@ -39,7 +41,7 @@ def check_pod_namespace(descriptor: int | None, path: str, error: int) -> int:
 
 def is_own(descriptor: int) -> bool:
     """Whether a descriptor is of the network namespace that this process is in."""
-    theirs, ours = os.fstat(descriptor), os.stat("/proc/self/ns/net")
+    theirs, ours = os.fstat(descriptor), Path("/proc/self/ns/net").stat()
     return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 

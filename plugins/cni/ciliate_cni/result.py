@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from ciliate.model.endpoint import Endpoint
+
 from ciliate_cni.errors import CniError, Code
 
 GATEWAY4 = "169.254.1.1"
@@ -47,7 +48,7 @@ def refuse_taken_interface(previous: Mapping[str, Any] | None, interface: str) -
             raise CniError(
                 Code.CONFIGURATION,
                 f"prevResult has an interface {interface} in the container already",
-                "Ciliate makes the container's interface itself: put its plugin first in the chain, or leave out the other",
+                "Ciliate makes the container's interface itself: put its plugin first in the chain",
             )
 
 

@@ -1,7 +1,8 @@
 """The frame between the C shim and the agent: the twin of the comment at the head of shim/ciliate-cni.c.
 
-Both ways: MAGIC, the body's length (4 bytes, big endian), the body. A request's body is eight fields, each with a length
-of 4 bytes; the opened CNI_NETNS travels beside its first byte. An answer's body is an exit status byte and what is printed.
+Both ways: MAGIC, the body's length (4 bytes, big endian), the body. A request's body is eight fields, each with a
+length of 4 bytes; the opened CNI_NETNS travels beside its first byte. An answer's body is an exit status byte and what
+is printed.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ def decode_body(body: bytes) -> Request:
         fields.append(body[at - length : at])
     if at != len(body):
         raise WireError(f"the frame has {len(body) - at} bytes too many")
-    *variables, error, config = fields
+    command, container_id, netns, interface, args, path, error, config = fields
     if not error.isdigit() or len(error) > 4:
         raise WireError(f"field 7 must be an errno, not {error[:16]!r}")
-    return Request(*variables, netns_errno=int(error), config=config)
+    return Request(command, container_id, netns, interface, args, path, int(error), config)
 
 
 def decode_request(frame: bytes) -> Request:

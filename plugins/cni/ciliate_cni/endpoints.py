@@ -1,0 +1,184 @@
+"""Endpoints of this node: their durable rows, their ids and generations, and their entries in the kernel's maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+from ciliate.model.base import Row, pack_address
+from ciliate.model.endpoint import (
+    ENDPOINT_ENTRY,
+    ENDPOINT_VALID,
+    ENDPOINTS,
+    ENDPOINTS_MAX,
+    Endpoint,
+)
+from ciliate.tables.spec import Durability, TableSpec
+
+from ciliate_cni.attach import host_index
+from ciliate_cni.errors import CniError, Code
+
+_NO_ENTRY = np.zeros((), ENDPOINT_ENTRY)
+_NO_ADDRESS = bytes(16)
+_BLOCK = 1024
+
+
+class Reserve(Row, frozen=True):
+    """A number below which all of a kind may have been given out. Key: name."""
+
+    name: str
+    below: int
+
+
+RESERVES = TableSpec(
+    "cni_reserves",
+    Reserve,
+    key=("name",),
+    durability=Durability.COMMIT,
+    doc="Generations reserved in blocks, so that none is given out twice, whatever is deleted or killed.",
+)
+
+
+class Commits(Protocol):
+    """The part of the host's tables that is used here."""
+
+    def writer(self, spec: TableSpec[Any]) -> Any: ...
+
+    def commit(self) -> Any: ...
+
+
+class EndpointMaps:
+    """The maps `endpoints` and `endpoint_ips`: made equal to rows by three idempotent operations."""
+
+    def __init__(self, endpoints: Any, addresses: Any) -> None:
+        self._endpoints = endpoints
+        self._addresses = addresses
+
+    def update(self, endpoint: Endpoint) -> None:
+        """Write an endpoint's entries: its own first, since an address leads to it."""
+        self._endpoints.update(endpoint.id, entry_of(endpoint))
+        for address in addresses_of(endpoint):
+            self._addresses.update(pack_address(address), endpoint.id)
+
+    def delete(self, endpoint: Endpoint) -> None:
+        """Take an endpoint's entries away; its program drops all that the pod still sends."""
+        for address in addresses_of(endpoint):
+            if self._addresses.lookup(pack_address(address)) == endpoint.id:
+                self._addresses.delete(pack_address(address))
+        self._endpoints.update(endpoint.id, _NO_ENTRY)
+
+    def prune(self, endpoints: Iterable[Endpoint]) -> int:
+        """Take away what belongs to none of these; how many entries that were."""
+        rows = {endpoint.id: endpoint for endpoint in endpoints}
+        owned = {pack_address(address) for endpoint in rows.values() for address in addresses_of(endpoint)}
+        keys, _ = self._addresses.items()
+        strangers = [key for key in keys if key["address"].tobytes() not in owned]
+        for key in strangers:
+            self._addresses.delete(key)
+        ids, entries = self._endpoints.items()
+        stale = [int(i) for i in ids[(entries["flags"] & ENDPOINT_VALID) != 0] if int(i) not in rows]
+        for number in stale:
+            self._endpoints.update(number, _NO_ENTRY)
+        return len(strangers) + len(stale)
+
+
+def addresses_of(endpoint: Endpoint) -> list[str]:
+    """An endpoint's addresses of both families."""
+    return [address for address in (endpoint.ipv4, endpoint.ipv6) if address is not None]
+
+
+def entry_of(endpoint: Endpoint) -> Any:
+    """An endpoint as the map `endpoints` has it."""
+    entry = np.zeros((), ENDPOINT_ENTRY)
+    entry["ifindex"] = host_index(endpoint.id)
+    entry["generation"] = endpoint.generation
+    for field, address in (("ipv4", endpoint.ipv4), ("ipv6", endpoint.ipv6)):
+        entry[field] = np.frombuffer(pack_address(address) if address else _NO_ADDRESS, np.uint8)
+    entry["mac"] = np.frombuffer(bytes.fromhex(endpoint.mac.replace(":", "")), np.uint8)
+    entry["host_mac"] = np.frombuffer(bytes.fromhex(endpoint.host_mac.replace(":", "")), np.uint8)
+    entry["flags"] = ENDPOINT_VALID
+    return entry
+
+
+class Endpoints:
+    """The one writer of the table `endpoints`."""
+
+    def __init__(self, tables: Commits, maps: EndpointMaps) -> None:
+        self._tables = tables
+        self._maps = maps
+        self._writer = tables.writer(ENDPOINTS)
+        self._reserves = tables.writer(RESERVES)
+        self._by_attachment = {(e.container_id, e.interface): e.id for e in self.all()}
+        self._reserved: set[int] = set()  # ids whose devices still wait for their deletion
+        latest = max(self.all(), key=lambda e: e.generation, default=None)
+        self._last_id = latest.id if latest is not None else 0
+        known = self._reserves.rows.get("generation")
+        self._generation = self._generation_limit = known.below if known is not None else 1
+
+    def all(self) -> list[Endpoint]:
+        """Every endpoint."""
+        return list(self._writer.rows.values())
+
+    def get(self, number: int) -> Endpoint | None:
+        """An endpoint by id."""
+        found: Endpoint | None = self._writer.rows.get(number)
+        return found
+
+    def of(self, container_id: str, interface: str) -> Endpoint | None:
+        """An attachment's endpoint."""
+        number = self._by_attachment.get((container_id, interface))
+        return None if number is None else self.get(number)
+
+    def next(self) -> tuple[int, int]:
+        """A free id, the longest unused first, and its generation. Raises CniError when all ids are taken."""
+        rows = self._writer.rows
+        for step in range(1, ENDPOINTS_MAX):
+            candidate = (self._last_id - 1 + step) % (ENDPOINTS_MAX - 1) + 1
+            if candidate not in rows and candidate not in self._reserved:
+                self._last_id = candidate
+                return candidate, self._next_generation()
+        raise CniError(Code.TRY_AGAIN, f"all {ENDPOINTS_MAX - 1} endpoint ids of this node are taken")
+
+    def put(self, endpoint: Endpoint) -> None:
+        """Add or change an endpoint: on disk and in the kernel when this returns."""
+        before = self.get(endpoint.id)
+        self._writer.put(endpoint)
+        self._by_attachment[endpoint.container_id, endpoint.interface] = endpoint.id
+        if before is None or entry_of(before).tobytes() != entry_of(endpoint).tobytes():
+            self._maps.update(endpoint)
+
+    def put_all(self, endpoints: Iterable[Endpoint]) -> None:
+        """Change several in one commit."""
+        with self._tables.commit():
+            for endpoint in endpoints:
+                self.put(endpoint)
+
+    def delete(self, endpoint: Endpoint) -> None:
+        """Forget an endpoint; its id stays reserved until `release`."""
+        self._reserved.add(endpoint.id)
+        self._maps.delete(endpoint)
+        self._writer.delete(endpoint.id)
+        self._by_attachment.pop((endpoint.container_id, endpoint.interface), None)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """The devices of these ids are gone: the ids may be given out again."""
+        self._reserved.difference_update(numbers)
+
+    def fill_maps(self) -> int:
+        """After a start: make the kernel's maps equal to the rows; how many entries were foreign."""
+        for endpoint in self.all():
+            self._maps.update(endpoint)
+        return self._maps.prune(self.all())
+
+    def complete(self) -> None:
+        """Every endpoint that there is, is in the table."""
+        self._writer.complete()
+        self._reserves.complete()
+
+    def _next_generation(self) -> int:
+        if self._generation >= self._generation_limit:
+            self._generation_limit = self._generation + _BLOCK
+            self._reserves.put(Reserve(name="generation", below=self._generation_limit))
+        self._generation += 1
+        return self._generation - 1

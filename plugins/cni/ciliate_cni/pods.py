@@ -1,0 +1,77 @@
+"""The Pod objects of this node and all Namespace objects, as the store has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ciliate.model.kinds import NAMESPACE, POD
+from ciliate.store import Object, ObjectKey, Store, follow, object_key
+
+Changed = Callable[[ObjectKey], None]
+
+
+class Pods:
+    """Follows both kinds. `on_pod` is called with a pod's key, `on_namespace` with a namespace's, after each change."""
+
+    def __init__(self, store: Store, node: str, on_pod: Changed, on_namespace: Changed) -> None:
+        self._store = store
+        self._node = node
+        self._on_pod = on_pod
+        self._on_namespace = on_namespace
+        self._waiting: set[asyncio.Event] = set()
+        self.pods: dict[ObjectKey, Object] = {}
+        self.namespaces: dict[str, Object] = {}
+        self.complete: set[str] = set()  # kinds whose list has come whole
+
+    async def follow_pods(self) -> None:
+        """Keep `pods`, for ever."""
+        async for changes in follow(self._store, POD, fields={"spec.nodeName": self._node}):
+            for key in changes.deletes:
+                self.pods.pop(key, None)
+            for pod in changes.upserts:
+                self.pods[object_key(pod)] = pod
+            if changes.complete:
+                self.complete.add(POD.kind)
+            self._wake()
+            for pod in changes.upserts:
+                self._on_pod(object_key(pod))
+
+    async def follow_namespaces(self) -> None:
+        """Keep `namespaces`, for ever."""
+        async for changes in follow(self._store, NAMESPACE):
+            for key in changes.deletes:
+                self.namespaces.pop(key.name, None)
+            for namespace in changes.upserts:
+                self.namespaces[object_key(namespace).name] = namespace
+            if changes.complete:
+                self.complete.add(NAMESPACE.kind)
+            self._wake()
+            for namespace in changes.upserts:
+                self._on_namespace(object_key(namespace))
+
+    async def find(self, key: ObjectKey, uid: str, timeout: float) -> Object | None:
+        """A pod, with the given uid if there is one; None if it doesn't appear in time."""
+        wake = asyncio.Event()
+        self._waiting.add(wake)
+        try:
+            async with asyncio.timeout(timeout):
+                while (pod := self.known(key, uid)) is None or NAMESPACE.kind not in self.complete:
+                    await wake.wait()
+                    wake.clear()
+                return pod
+        except TimeoutError:
+            return self.known(key, uid)
+        finally:
+            self._waiting.discard(wake)
+
+    def known(self, key: ObjectKey, uid: str) -> Object | None:
+        """A pod that is known now, unless it is an earlier one of the same name."""
+        pod = self.pods.get(key)
+        if pod is None or (uid and pod["metadata"].get("uid", uid) != uid):
+            return None
+        return pod
+
+    def _wake(self) -> None:
+        for wake in self._waiting:
+            wake.set()
