@@ -1,0 +1,111 @@
+"""What a kubelet keeps of each pod on disk, so that another kubelet can take over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class PodRecord(msgspec.Struct):
+    """One pod of this node. Written before what it names is made: nothing is ever unaccounted for."""
+
+    uid: str
+    namespace: str
+    name: str
+    container_id: str
+    netns: str  # name of the network namespace
+    cgroup: str
+    log: str
+    result: dict[str, Any] | None = None  # of CNI ADD; None: not added
+    pid: int = 0  # of the process that waits for the command; 0: none
+    pid_start: int = 0  # its start time, so that another process of that number is not taken for it
+    started: float = 0.0  # seconds since the epoch
+    restarts: int = 0
+    last_code: int | None = None  # how the command ended last
+
+    @property
+    def addresses(self) -> list[str]:
+        """The pod's addresses, without their prefix lengths."""
+        return [str(ip["address"]).partition("/")[0] for ip in (self.result or {}).get("ips", [])]
+
+
+class PodRecords:
+    """The records of a node, a file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, uid: str) -> Path:
+        """A record's file."""
+        return self._folder / f"{uid}.json"
+
+    def exit_file(self, uid: str) -> Path:
+        """Where the waiting process leaves the command's exit status."""
+        return self._folder / f"{uid}.exit"
+
+    def hosts_file(self, uid: str) -> Path:
+        """The pod's /etc/hosts."""
+        return self._folder / f"{uid}.hosts"
+
+    def save(self, record: PodRecord) -> None:
+        """Write a record, whole or not at all."""
+        new = self._folder / f"{record.uid}.new"
+        new.write_bytes(msgspec.json.encode(record))
+        new.rename(self.path(record.uid))
+
+    def load(self) -> list[PodRecord]:
+        """All records; one that can't be read is put aside by its name."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                found.append(msgspec.json.decode(path.read_bytes(), type=PodRecord))
+            except msgspec.DecodeError:
+                path.rename(path.with_suffix(".corrupt"))
+        return found
+
+    def get(self, uid: str) -> PodRecord | None:
+        """One record, or None."""
+        try:
+            return msgspec.json.decode(self.path(uid).read_bytes(), type=PodRecord)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def remove(self, uid: str) -> None:
+        """Forget a pod."""
+        for path in (self.exit_file(uid), self.hosts_file(uid), self.path(uid)):
+            path.unlink(missing_ok=True)
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since the machine's start, also of a zombie; 0 if there is none."""
+    return int(_stat(pid)[19])
+
+
+def alive(record: PodRecord) -> bool:
+    """Whether the pod's process is there and is the one that was started."""
+    fields = _stat(record.pid) if record.pid else _NONE
+    return fields[0] != "Z" and record.pid_start != 0 and int(fields[19]) == record.pid_start
+
+
+_NONE = ["Z", *("0" for _ in range(19))]
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from the state on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return _NONE
+    return text[text.rindex(")") + 2 :].split()
+
+
+def reap(pid: int) -> None:
+    """Collect an ended child; a process that a former kubelet started is not ours to collect."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return

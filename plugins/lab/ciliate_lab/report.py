@@ -1,0 +1,173 @@
+"""How a lab fares: what `lab up` waits for, and `lab status` shows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ciliate.api.client import Client
+from ciliate.api.routes import ApiError
+from ciliate.cli.cluster import Cluster
+from ciliate.model.kinds import CILIUM_NODE, NODE, POD
+from ciliate.store import Kind, NotFoundError, Object, StoreError
+
+from ciliate_lab import namespaces, network
+from ciliate_lab.node.record import start_time
+from ciliate_lab.place import LabError, LabNode, LabPlace
+from ciliate_lab.supervisor import RunningProcess, read_running
+
+POLL = 0.05
+
+
+def lab_status(lab: LabPlace) -> dict[str, Any]:
+    """Everything that scripts ask for: nodes, processes with pids, sockets, namespaces, and why what is not ready.
+
+    Raises LabError if there is no such lab.
+    """
+    if not lab.folder.exists():
+        raise LabError(f"no lab {lab.name!r}; `ciliate lab up --name {lab.name}` starts one")
+    running = read_running(lab)
+    processes = [_process(state) for state in running.processes] if running else []
+    objects = asyncio.run(_objects(lab))
+    nodes = [_node(node, processes, objects) for node in lab.nodes()]
+    supervisor = running.supervisor if running and start_time(running.supervisor) else 0
+    reasons = [] if supervisor else ["the supervisor does not run: processes that end stay ended"]
+    own = [p for p in processes if not p["node"]]
+    reasons += [f"{p['name']}: {reason}" for p in own for reason in p["reasons"]]
+    reasons += [f"{node['name']}: {reason}" for node in nodes for reason in node["reasons"]]
+    return {
+        "name": lab.name,
+        "ready": not reasons,
+        "reasons": reasons,
+        "folder": str(lab.folder),
+        "config": str(lab.config),
+        "store": str(lab.store),
+        "cgroup": str(lab.cgroup),
+        "supervisor": {"pid": supervisor, "log": str(lab.supervisor_log)},
+        "outside": {
+            "netns": lab.outside,
+            "netns_path": str(namespaces.path(lab.outside)),
+            "gateways": list(network.GATEWAYS),
+            "addresses": list(network.WORLD),
+        },
+        "processes": processes,
+        "nodes": nodes,
+        "pods": [_pod(pod) for pod in objects[POD.kind]],
+    }
+
+
+def wait_ready(lab: LabPlace, timeout: float) -> None:
+    """Wait until everything is ready. Raises LabError with what is not, and what its process said last."""
+    deadline = time.monotonic() + timeout
+    while True:
+        status = lab_status(lab)
+        if status["ready"]:
+            return
+        if time.monotonic() > deadline:
+            reasons = "\n".join(f"  - {reason}" for reason in status["reasons"])
+            raise LabError(f"not ready after {timeout:g} s:\n{reasons}{_said(status)}")
+        time.sleep(POLL)
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a log; none if there is none."""
+    try:
+        return path.read_text(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def _said(status: dict[str, Any]) -> str:
+    parts = []
+    for process in status["processes"]:
+        if process["reasons"]:
+            said = "\n".join(f"    {line}" for line in tail(Path(process["log"]), 12))
+            parts.append(f"\n  {process['node'] or 'lab'}/{process['name']} said last ({process['log']}):\n{said}")
+    return "".join(parts)
+
+
+def _process(state: RunningProcess) -> dict[str, Any]:
+    pid = state.pid if state.pid and start_time(state.pid) else 0
+    reasons = [] if pid else [f"does not run{f' ({state.last_exit})' if state.last_exit else ''}"]
+    if pid:
+        try:
+            with Client(state.socket, timeout=5.0) as client:
+                answer = client.get("/status")
+            reasons += [f"{plugin}: {reason}" for plugin, said in answer["reasons"].items() for reason in said]
+        except ApiError as error:
+            reasons.append(f"does not answer: {error}")
+    return {
+        "name": state.name,
+        "node": state.node,
+        "pid": pid,
+        "socket": state.socket,
+        "log": state.log,
+        "started": state.started,
+        "restarts": state.restarts,
+        "last_exit": state.last_exit,
+        "ready": not reasons,
+        "reasons": reasons,
+    }
+
+
+def _node(node: LabNode, processes: list[dict[str, Any]], objects: dict[str, list[Object]]) -> dict[str, Any]:
+    mine = [p for p in processes if p["node"] == node.name]
+    reasons = [f"{p['name']}: {reason}" for p in mine for reason in p["reasons"]]
+    registered = next((o for o in objects[NODE.kind] if o["metadata"]["name"] == node.name), None)
+    cilium_node = next((o for o in objects[CILIUM_NODE.kind] if o["metadata"]["name"] == node.name), {})
+    cidrs = ((cilium_node.get("spec") or {}).get("ipam") or {}).get("podCIDRs") or []
+    if registered is None:
+        reasons.append("has no Node object yet")
+    else:
+        conditions = (registered.get("status") or {}).get("conditions") or []
+        reasons += [c["message"] for c in conditions if c["type"] == "Ready" and c["status"] != "True"]
+    if not cidrs:
+        reasons.append("has no pod ranges yet (CiliumNode spec.ipam.podCIDRs)")
+    return {
+        "name": node.name,
+        "ready": not reasons,
+        "reasons": reasons,
+        "netns": node.namespace,
+        "netns_path": str(namespaces.path(node.namespace)),
+        "addresses": list(network.node_addresses(node.number)),
+        "pod_cidrs": cidrs,
+        "cgroup": str(node.cgroup),
+        "bpffs": str(node.bpf_mount / "ciliate"),
+        "config": str(node.config),
+        "cni_conf_dir": str(node.conf_dir),
+        "cni_bin_dir": str(node.bin_dir),
+        "processes": mine,
+        "sockets": {p["name"]: p["socket"] for p in mine},
+    }
+
+
+def _pod(pod: Object) -> dict[str, Any]:
+    status = pod.get("status") or {}
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
+    return {
+        "namespace": pod["metadata"]["namespace"],
+        "name": pod["metadata"]["name"],
+        "node": pod["spec"].get("nodeName", ""),
+        "phase": status.get("phase", "Pending"),
+        "ready": ready,
+        "ips": [entry["ip"] for entry in status.get("podIPs") or []],
+    }
+
+
+async def _objects(lab: LabPlace) -> dict[str, list[Object]]:
+    """Nodes, CiliumNodes and pods; none while the store is being made."""
+    kinds: list[Kind] = [NODE, CILIUM_NODE, POD]
+    found: dict[str, list[Object]] = {kind.kind: [] for kind in kinds}
+    if not lab.store.exists():
+        return found
+    store = Cluster(lab.name, lab.config).open_store()
+    try:
+        for kind in kinds:
+            with suppress(StoreError, NotFoundError):
+                found[kind.kind] = (await store.list(kind)).items
+    finally:
+        await store.close()
+    return found
