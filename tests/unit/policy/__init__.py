@@ -1,0 +1,1 @@
+"""The policy engine: manifests in, verdicts out. No kernel, no store."""
