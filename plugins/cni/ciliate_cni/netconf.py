@@ -82,13 +82,16 @@ def parse_call(request: Request) -> Call:
 
 def _parse_conf(command: str, config: bytes) -> NetConf:
     try:
-        conf = msgspec.json.decode(config, type=NetConf)
+        decoded = msgspec.json.decode(config)
+        if not isinstance(decoded, dict):
+            raise msgspec.DecodeError(f"it must be an object, not {type(decoded).__name__}")
+        conf = msgspec.convert(decoded, NetConf)
     except msgspec.ValidationError as error:
         raise CniError(Code.CONFIGURATION, f"the network configuration is invalid: {error}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CniError(
             Code.DECODING,
-            f"the network configuration is not JSON in UTF-8: {error}",
+            f"the network configuration is not a JSON object in UTF-8: {error}",
             f"{len(config)} bytes came on standard input",
         ) from error
     if conf.cni_version not in VERSIONS:
