@@ -8,6 +8,7 @@ Buffers are passed by address; the caller keeps them alive.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 from collections.abc import Sequence
@@ -82,15 +83,17 @@ def get_pinned(path: Path, read_only: bool = False) -> int:
     return _checked(call(Command.OBJ_GET, attribute), f"opening the pin {path}")
 
 
-def program_load(kind: int, instructions: bytes, name: str = "", attach_type: int = 0, licence: str = "GPL") -> int:
+def program_load(kind: int, instructions: bytes, name: str = "", attach_type: int = 0, flags: int = 0) -> int:
     """Load raw instructions, for probes; the file descriptor. Programs proper are loaded by libbpf."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
-    gpl = ctypes.create_string_buffer(licence.encode())
+    gpl = ctypes.create_string_buffer(b"GPL")
     attribute = attr.ProgramLoad(
         kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(gpl), prog_name=name.encode()
     )
-    attribute.expected_attach_type = attach_type
-    return _checked(call(Command.PROG_LOAD, attribute), f"loading program {name} (type {kind})")
+    attribute.expected_attach_type, attribute.prog_flags = attach_type, flags
+    result = call(Command.PROG_LOAD, attribute)
+    how = "the verifier refused it" if result == -errno.EACCES else ""
+    return _checked(result, f"loading program {name} (type {kind})", how)
 
 
 def link_create(program: int, target: int, attach_type: int) -> int:

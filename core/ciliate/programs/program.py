@@ -51,8 +51,8 @@ class Program:
     ) -> TestRun:
         """Run once (or `repeat` times on the same packet, which then is what the last run left of it).
 
-        data: an Ethernet frame of at least 14 bytes (tc, XDP). ctx: a struct __sk_buff or xdp_md, or what a SEC("syscall")
-        program takes (which has no data and is run once). Raises KernelError.
+        data: an Ethernet frame of at least 14 bytes (tc, XDP). ctx: a struct __sk_buff or xdp_md, or what a
+        SEC("syscall") program takes (which has no data and is run once). Raises KernelError.
         """
         if self.info().kind == ProgramKind.SYSCALL:
             return self._run_syscall(ctx or b"")
