@@ -45,7 +45,13 @@ def pod_object(
     ports: Iterable[str] = (),
 ) -> Object:
     """A Pod from what the command line says. Raises LabError."""
-    container = {"name": "main", "image": "lab", "command": command, "ports": [parse_port(port) for port in ports]}
+    container = {
+        "name": "main",
+        "image": "lab",
+        "command": command,
+        "workingDir": str(Path.cwd()),
+        "ports": [parse_port(port) for port in ports],
+    }
     spec: dict[str, Any] = {"containers": [container], "serviceAccountName": service_account or "default"}
     if node:
         spec["nodeName"] = node
@@ -139,7 +145,7 @@ def become(record: PodRecord, command: list[str]) -> NoReturn:
     """Replace this process by a command inside a pod: its cgroup, network, mounts and host name. Raises LabError."""
     try:
         Path(record.cgroup, "cgroup.procs").write_text(str(os.getpid()))
-        target = ["--target", str(record.pid), "--net", "--mount", "--uts"]
+        target = ["--target", str(record.pid), "--net", "--mount", "--uts", f"--wdns={Path.cwd()}"]
         os.execvp("nsenter", ["nsenter", *target, "--", *command])
     except OSError as error:
         raise LabError(f"entering pod {record.namespace}/{record.name}: {error}") from error

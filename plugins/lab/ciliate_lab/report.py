@@ -15,7 +15,7 @@ from ciliate.model.kinds import CILIUM_NODE, NODE, POD
 from ciliate.store import Kind, NotFoundError, Object, StoreError
 
 from ciliate_lab import namespaces, network
-from ciliate_lab.node.record import start_time
+from ciliate_lab.node.record import PodRecords, alive, start_time
 from ciliate_lab.place import LabError, LabNode, LabPlace
 from ciliate_lab.supervisor import RunningProcess, read_running
 
@@ -55,7 +55,7 @@ def lab_status(lab: LabPlace) -> dict[str, Any]:
         },
         "processes": processes,
         "nodes": nodes,
-        "pods": [_pod(pod) for pod in objects[POD.kind]],
+        "pods": [_pod(lab, pod) for pod in objects[POD.kind]],
     }
 
 
@@ -144,8 +144,11 @@ def _node(node: LabNode, processes: list[dict[str, Any]], objects: dict[str, lis
     }
 
 
-def _pod(pod: Object) -> dict[str, Any]:
+def _pod(lab: LabPlace, pod: Object) -> dict[str, Any]:
     status = pod.get("status") or {}
+    uid = pod["metadata"]["uid"]
+    records = (PodRecords(node.state_dir / "pods").get(uid) for node in lab.nodes())
+    record = next((record for record in records if record is not None), None)
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or [])
     return {
         "namespace": pod["metadata"]["namespace"],
@@ -154,6 +157,10 @@ def _pod(pod: Object) -> dict[str, Any]:
         "phase": status.get("phase", "Pending"),
         "ready": ready,
         "ips": [entry["ip"] for entry in status.get("podIPs") or []],
+        "pid": record.pid if record and alive(record) else 0,
+        "netns_path": str(namespaces.path(record.netns)) if record else "",
+        "container_id": record.container_id if record else "",
+        "log": record.log if record else "",
     }
 
 

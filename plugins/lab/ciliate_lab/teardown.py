@@ -53,7 +53,7 @@ def leftovers(lab: LabPlace) -> list[str]:
 
 
 def take_down(lab: LabPlace) -> bool:
-    """Remove the lab; False if there was none. May be repeated after a failure. Raises LabError, CgroupError, OSError."""
+    """Remove the lab; False if there was none. May be repeated. Raises LabError, CgroupError, OSError."""
     if not leftovers(lab):
         return False
     cgroups.kill(lab.cgroup)

@@ -17,7 +17,7 @@ _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 
 _ENTER = """
 echo $$ >"$1/cgroup.procs" || exit 70
-exec nsenter --net="$2" -- unshare --mount --uts --propagation=private -- /bin/sh -c "$3" "$@"
+exec nsenter --net="$2" -- unshare --mount --uts --propagation=private -- /bin/sh -c "$3" ciliate-pod "$@"
 """
 # Runs inside, with the same positional parameters. It outlives the kubelet and leaves the command's status in a file.
 _INSIDE = """

@@ -37,7 +37,6 @@ class PodRecords:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, uid: str) -> Path:
         """A record's file."""
@@ -53,6 +52,7 @@ class PodRecords:
 
     def save(self, record: PodRecord) -> None:
         """Write a record, whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         new = self._folder / f"{record.uid}.new"
         new.write_bytes(msgspec.json.encode(record))
         new.rename(self.path(record.uid))
@@ -103,9 +103,15 @@ def _stat(pid: int) -> list[str]:
     return text[text.rindex(")") + 2 :].split()
 
 
-def reap(pid: int) -> None:
-    """Collect an ended child; a process that a former kubelet started is not ours to collect."""
+def reap(pid: int) -> int | None:
+    """The exit status of an ended child; None if it has not ended, or if a former kubelet started it."""
     try:
-        os.waitpid(pid, os.WNOHANG)
+        ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return
+        return None
+    return _shell_status(os.waitstatus_to_exitcode(status)) if ended else None
+
+
+def _shell_status(code: int) -> int:
+    """A death by signal as a shell tells it."""
+    return 128 - code if code < 0 else code

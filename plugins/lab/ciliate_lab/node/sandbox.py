@@ -68,8 +68,9 @@ class Sandbox:
         """Write down how the command ended, once."""
         if not self._record.pid_start:
             return
+        reaped = reap(self._record.pid)
         await self.kill()
-        self._record.last_code = self._exit_code()
+        self._record.last_code = self._exit_code(reaped)
         self._record.pid_start = 0
         self._records.save(self._record)
 
@@ -122,8 +123,8 @@ class Sandbox:
 
         loop.add_reader(handle, ended)
 
-    def _exit_code(self) -> int:
+    def _exit_code(self, reaped: int | None) -> int:
         try:
             return int(self._records.exit_file(self._record.uid).read_text())
         except (OSError, ValueError):
-            return 137  # killed, together with the process that would have told
+            return 137 if reaped is None else reaped  # killed, together with what would have told

@@ -1,0 +1,56 @@
+"""Fixtures of the node tests: labs of this run, each taken down, with nothing left, when it is no longer needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from tests.node.labs import Lab, reason_not_to_run
+
+_numbers = count(1)
+
+
+def _made(words: tuple[str, ...]) -> Iterator[Lab]:
+    if reason := reason_not_to_run():
+        pytest.skip(reason)
+    lab = Lab(f"test-{os.getpid()}-{next(_numbers)}")
+    try:
+        lab.up(*words)
+        yield lab
+    finally:
+        lab.down()
+    assert lab.left() == []
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A lab of one node, shared by all tests of the run: use pods and policies in a namespace of the test's own."""
+    yield from _made(())
+
+
+@pytest.fixture
+def make_lab() -> Iterator[Callable[..., Lab]]:
+    """A function that starts a lab of the test's own; its arguments are those of `ciliate lab up`."""
+    made: list[Iterator[Lab]] = []
+
+    def make(*words: str) -> Lab:
+        made.append(_made(words))
+        return next(made[-1])
+
+    yield make
+    for lab in reversed(made):
+        assert next(lab, None) is None
+
+
+@pytest.fixture
+def namespace(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Kubernetes namespace of the test's own in the shared lab, emptied afterwards."""
+    name = f"t{next(_numbers)}"
+    yield name
+    pods = [pod["name"] for pod in lab.status()["pods"] if pod["namespace"] == name]
+    if pods:
+        lab.remove(*pods, namespace=name)
+    lab.ciliate("delete", "Namespace", name, check=False)
