@@ -1,4 +1,9 @@
-"""Conntrack: what the data path remembers of a flow. Maps `conntrack` and `conntrack_new`, written by programs."""
+"""Conntrack: what the data path remembers of a flow. Maps `conntrack` and `conntrack_new`, written by programs.
+
+A flow that is over stays until user space takes it out: it reads the tables in batches, stores the keys of those that
+look over in `collect_keys` and runs the program `conntrack_collect` with a COLLECT_CONTEXT; that looks again and
+removes them.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,15 @@ import enum
 
 import numpy as np
 
-from ciliate.maps.spec import MapKind, MapSpec, Writer
+from ciliate.maps.spec import MapFlag, MapKind, MapSpec, Writer
 
 
 class Leg(enum.IntEnum):
     """Which part of a flow's way an entry stands for (DESIGN, section 6)."""
 
-    BOTH = 0  # source and destination are local and neither verdict redirects to a proxy
-    EGRESS = 1
-    INGRESS = 2
+    BOTH = 0  # the tuple crosses the node once, whichever of its ends are local; VERDICT_* tell what was judged
+    EGRESS = 1  # from a local endpoint to a proxy, or to the host that sends it back
+    INGRESS = 2  # from there to a local endpoint
 
 
 class ConntrackState(enum.IntEnum):
@@ -22,14 +27,14 @@ class ConntrackState(enum.IntEnum):
 
     NEW = 0  # no answer yet
     ESTABLISHED = 1
-    CLOSING = 2  # FIN or RST seen
+    CLOSING = 2  # RST, or FIN from both ends, seen
 
 
 CONNTRACK_KEY = np.dtype(
     [
         ("a", "u1", 16),  # the lower of the two ends, by (address, port)
         ("b", "u1", 16),
-        ("port_a", ">u2"),  # ICMP echo: the identifier, in both
+        ("port_a", ">u2"),  # ICMP echo: the identifier at the requester's end, 0 at the other
         ("port_b", ">u2"),
         ("protocol", "u1"),
         ("leg", "u1"),
@@ -40,7 +45,7 @@ CONNTRACK_KEY = np.dtype(
 CONNTRACK_ENTRY = np.dtype(
     [
         ("word", "<u8"),  # low half: stamp; high half: verdict (see VERDICT_*); read and written whole
-        ("endpoint", "<u4", 2),  # local endpoint id of end a and of end b; 0: not local
+        ("endpoint", "<u4", 2),  # local endpoint id of end a and of end b; 0: beyond the host, on this leg
         ("generation", "<u4", 2),
         ("identity", "<u4", 2),
         ("rule_set", "<u4", 2),  # of the egress and of the ingress verdict
@@ -53,18 +58,23 @@ CONNTRACK_ENTRY = np.dtype(
         ("state", "u1"),
         ("origin", "u1"),  # which end began: 0 a, 1 b
         ("tcp_flags", "u1", 2),  # seen, by direction
-        ("flags", "<u2"),
+        ("flags", "<u2"),  # CONNTRACK_*
         ("match_type", "u1", 2),  # of the egress and of the ingress verdict
-        ("pad", "u1", 2),
+        ("original_port", ">u2"),  # of a translated flow: the source port that its client uses
     ]
 )
 
 VERDICT_EGRESS = 1 << 32
 VERDICT_INGRESS = 1 << 33
 VERDICT_AUDIT = 1 << 34
-VERDICT_DENY = 1 << 35
 VERDICT_PROXY_SHIFT = 48
-"""In `word`: what has been judged (the rest of the high half: proxy port, host order, from bit 48)."""
+"""In `word`: what has been judged (the rest of the high half: proxy port, host order, from bit 48). Only allowed flows
+have entries; one that was denied since keeps a stale stamp and is judged at each packet."""
+
+CONNTRACK_LOOPBACK = 1 << 0
+"""`flags`: a pod that reaches itself through a service; its source is the loopback address, no policy applies."""
+CONNTRACK_FROM_PROXY = 1 << 1
+"""`flags`: a proxy began this leg; its replies go back to the proxy."""
 
 CONNTRACK_MAP = MapSpec(
     "conntrack",
@@ -84,3 +94,34 @@ CONNTRACK_NEW_MAP = MapSpec(
     "Tuple and leg of a flow that nobody has answered yet.",
     writer=Writer.PROGRAM,
 )
+
+COLLECT_MAX = 1024
+COLLECT_KEYS_MAP = MapSpec(
+    "collect_keys",
+    MapKind.ARRAY,
+    np.dtype("<u4"),
+    CONNTRACK_KEY,
+    COLLECT_MAX,
+    "Slot to the key of a flow that user space takes for over.",
+    MapFlag.MMAPABLE,
+)
+
+
+class CollectTable(enum.IntEnum):
+    """COLLECT_CONTEXT.table: what the keys are of."""
+
+    MAIN = 0  # conntrack
+    NEW = 1  # conntrack_new
+    SERVICE = 2  # service_flows
+
+
+COLLECT_CONTEXT = np.dtype(
+    [
+        ("count", "<u4"),  # in: how many slots of collect_keys
+        ("table", "<u4"),  # in: CollectTable
+        ("deleted", "<u4"),
+        ("kept", "<u4"),  # there was a packet meanwhile, or it was gone
+        ("now", "<u8"),  # jiffies64, the clock of `seen`
+    ]
+)
+"""The context of the program `conntrack_collect`, in and out. With count 0 it just tells the time."""

@@ -58,6 +58,32 @@ class TraceReason(enum.IntEnum):
     UNKNOWN = 5
 
 
+class SourceFile(enum.IntEnum):
+    """EVENT.file: the header of bpf/include/ciliate (node: bpf/node.bpf.c) whose `line` decided a drop."""
+
+    NONE = 0
+    NODE = 1
+    PARSE = 2
+    NEIGHBOUR = 3
+    FRAGMENT = 4
+    SERVICE = 5
+    JUDGE = 6
+    FLOW = 7
+    ICMP = 8
+    DELIVER = 9
+    TRANSLATE = 10
+
+
+class EventVerdict(enum.IntFlag):
+    """EVENT.verdicts."""
+
+    EGRESS = 1 << 0  # judged
+    INGRESS = 1 << 1  # judged
+    AUDITED = 1 << 2  # denied, and let pass
+    ENCRYPTED = 1 << 3
+    REPLY = 1 << 4
+
+
 EVENT = np.dtype(
     [
         ("time", "<u8"),  # ns, CLOCK_MONOTONIC (coarse)
@@ -71,7 +97,7 @@ EVENT = np.dtype(
         ("protocol", "u1"),
         ("tcp_flags", "u1"),
         ("ct_state", "u1"),  # TraceReason
-        ("file", "u1"),  # source file id of `line`
+        ("file", "u1"),  # SourceFile
         ("line", "<u2"),
         ("match_egress", "u1"),  # MatchType
         ("match_ingress", "u1"),
@@ -122,5 +148,15 @@ PACKETS_MAP = MapSpec(
     PACKETS_ENTRY,
     512,
     "Drop reason (0: forwarded) and direction to packets and bytes.",
+    writer=Writer.PROGRAM,
+)
+
+EVENTS_LOST_MAP = MapSpec(
+    "events_lost",
+    MapKind.PERCPU_ARRAY,
+    np.dtype("<u4"),
+    np.dtype("<u8"),
+    1,
+    "Slot 0: events for which the ring had no room.",
     writer=Writer.PROGRAM,
 )
