@@ -124,6 +124,25 @@ class Engine:
         for number, labels in reserved_identities(self.options.ipv4, self.options.ipv6).items():
             self.set_identity(number, labels)
 
+    def everything(self) -> Changes:
+        """All that must be in the kernel, for one who has forgotten what is there. What was to be taken is in it."""
+        self._changes = Changes()
+        return Changes(
+            endpoints=dict(self.realised), created=list(self._resolved.values()), prefixes=dict(self.cidrs.regions)
+        )
+
+    def take_endpoint(self, number: int) -> EndpointPolicies | None:
+        """An endpoint's policies, if they are all that there is to realise for it: nothing of its identity is pending."""
+        policies = self.realised[number]
+        if any(one.identity == policies.endpoint.identity for one in self._changes.refreshed):
+            return None
+        self._changes.endpoints.pop(number, None)
+        return policies
+
+    def put_back(self, policies: EndpointPolicies) -> None:
+        """What `take_endpoint` gave is not realised after all."""
+        self._changes.endpoints[policies.endpoint.id] = policies
+
     def take(self) -> Changes:
         """What is to be realised since the last call."""
         changes, self._changes = self._changes, Changes()
@@ -224,9 +243,9 @@ class Engine:
         self.labels.pop(number, None)
         self._refresh(number, self._peers.remove(number), fresh=False)
 
-    def retire_local(self) -> list[int]:
-        """Forget identities of the local scope that no region has any more; which they were."""
-        gone = self.cidrs.unused()
+    def retire_local(self, numbers: Iterable[int]) -> list[int]:
+        """Forget those of some identities of the local scope that no region has any more; which they were."""
+        gone = sorted(set(self.cidrs.unused()).intersection(numbers))
         for number in gone:
             self.cidrs.free(number)
             self.remove_identity(number)
@@ -360,6 +379,10 @@ class Engine:
     def in_use(self, resolved: Resolved) -> bool:
         """Whether an endpoint has this policy."""
         return self._resolved.get(resolved.key) is resolved
+
+    def users(self, changed: Set[Resolved]) -> list[int]:
+        """The endpoints that have one of some policies."""
+        return [n for n, one in self.realised.items() if one.ingress in changed or one.egress in changed]
 
     def _acquire(self, key: ResolvedKey) -> Resolved:
         self._uses[key] += 1

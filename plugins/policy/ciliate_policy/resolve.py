@@ -148,6 +148,17 @@ class Resolved:
             self.entries.pop(identity, None)
         return before, after
 
+    def applying(self, identity: int, protocol: int, port: int) -> list[CompiledElement]:
+        """All elements that apply to a packet, whether or not one of them decides it."""
+        names = self._names(identity) if self.key.direction is Direction.EGRESS else self._own_names
+        wanted = set(wider_keys((protocol, port, 16)))
+        return [
+            element
+            for element in self.elements
+            if (element.peers is None or any(identity in self._ids(peer) for peer in element.peers))
+            and not wanted.isdisjoint(l4_keys(element.ports, names))
+        ]
+
     def lookup(self, identity: int, protocol: int, port: int) -> tuple[int, L4, PolicyValue] | None:
         """What the kernel would find: (identity or 0, key, value) of the deciding entry; None: nothing matches."""
         exact = longest(self.entries.get(identity, {}), protocol, port) if identity != ANYBODY else None

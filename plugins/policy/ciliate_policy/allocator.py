@@ -1,0 +1,105 @@
+"""Identities of pods: one for each distinct set of identity-relevant labels, the same on every node of the cluster.
+
+An identity is a CiliumIdentity object, whose name is the number: whoever creates it first has it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from ciliate.model.identity import CLUSTER_SCOPE
+from ciliate.model.kinds import CILIUM_IDENTITY
+from ciliate.store import AlreadyExistsError, Store
+
+from ciliate_policy.identities import reserved_identities
+from ciliate_policy.labels import Label, parse_label
+
+Labels = tuple[str, ...]
+
+
+class IdentityExhaustedError(Exception):
+    """Every number of the cluster scope is taken."""
+
+
+class Allocator:
+    """Numbers by labels, as far as they are known here, and how to get one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._numbers: defaultdict[Labels, set[int]] = defaultdict(set)
+        self._labels: dict[int, Labels] = {}
+        self._reserved = {labels: number for number, labels in reserved_identities().items()}
+
+    def known(self, labels: Labels) -> int | None:
+        """The number of some labels (of several the lowest), None if there is none yet."""
+        if labels in self._reserved:
+            return self._reserved[labels]
+        numbers = self._numbers.get(labels)
+        return min(numbers) if numbers else None
+
+    def learn(self, number: int, labels: Labels) -> None:
+        """A number stands for some labels."""
+        self.forget(number)
+        self._labels[number] = labels
+        self._numbers[labels].add(number)
+
+    def forget(self, number: int) -> Labels | None:
+        """A number is free again; the labels that it stood for."""
+        labels = self._labels.pop(number, None)
+        if labels is not None:
+            self._numbers[labels].discard(number)
+            if not self._numbers[labels]:
+                del self._numbers[labels]
+        return labels
+
+    async def allocate(self, labels: Labels) -> int:
+        """A number for some labels: the known one, or a new one. Raises IdentityExhaustedError, StoreError."""
+        known = self.known(labels)
+        if known is not None:
+            return known
+        for number in self._free():
+            try:
+                await self._store.create(identity_object(number, labels))
+            except AlreadyExistsError:
+                known = self.known(labels)  # told by the watch meanwhile: perhaps another node has given these a number
+                if known is not None:
+                    return known
+                continue
+            self.learn(number, labels)
+            return number
+        raise IdentityExhaustedError(
+            f"all {len(CLUSTER_SCOPE)} identities of the cluster are taken; leave labels out of identities with policy.labels"
+        )
+
+    def _free(self) -> list[int]:
+        """Candidates: those after the highest known one first, so that a number freed lately is not given out at once."""
+        highest = max(self._labels, default=CLUSTER_SCOPE.start - 1)
+        after = [n for n in range(highest + 1, CLUSTER_SCOPE.stop)]
+        return after + [n for n in range(CLUSTER_SCOPE.start, highest) if n not in self._labels]
+
+
+def identity_object(number: int, labels: Labels) -> dict[str, Any]:
+    """The CiliumIdentity of a number."""
+    parsed = [parse_label(text) for text in labels]
+    return {
+        "apiVersion": CILIUM_IDENTITY.api_version,
+        "kind": CILIUM_IDENTITY.kind,
+        "metadata": {"name": str(number), "labels": {one.key: one.value for one in parsed if one.source == "k8s"}},
+        "security-labels": {f"{one.source}:{one.key}": one.value for one in parsed},
+    }
+
+
+def identity_of_object(obj: Mapping[str, Any]) -> tuple[int, Labels] | None:
+    """(number, labels) of a CiliumIdentity, None if it is malformed or outside the cluster's scope."""
+    name = str(obj.get("metadata", {}).get("name", ""))
+    labels = obj.get("security-labels")
+    if not name.isdecimal() or int(name) not in CLUSTER_SCOPE or not isinstance(labels, dict):
+        return None
+    try:
+        parsed = [parse_label(str(key)) for key in labels]
+    except ValueError:
+        return None
+    found = {str(Label(one.source, one.key, str(value))) for one, value in zip(parsed, labels.values(), strict=True)}
+    return int(name), tuple(sorted(found))

@@ -1,0 +1,146 @@
+"""The ipcache: everybody's claims merged, in the order that `ciliate.model.ipcache` states. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from ciliate.model.base import IPNetwork, pack_address, pack_prefix
+from ciliate.model.identity import Reserved
+from ciliate.model.ipcache import (
+    CLAIMANTS,
+    IPCACHE_ENTRY,
+    IPCACHE_HOST,
+    IPCACHE_KEY,
+    IPCACHE_UNRESOLVED,
+    IpcacheClaim,
+    IpcacheEntry,
+)
+
+from ciliate_policy.entries import Array
+from ciliate_policy.peers import covers
+
+ENDPOINTS = "endpoints"
+POLICY = "policy"
+HOST_BITS = 128
+
+
+class Address(NamedTuple):
+    """A prefix as the map holds it."""
+
+    bits: int
+    packed: bytes
+
+
+def address_of(prefix: str) -> Address:
+    """The map's form of a prefix's text."""
+    return Address(*pack_prefix(prefix))
+
+
+class Ipcache:
+    """Claims by claimant, and what they come to.
+
+    `put` and `remove` note which prefixes they touch; `merge` says what has changed there.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[Address, IpcacheEntry] = {}
+        self._claims: dict[str, dict[Address, IpcacheClaim]] = {name: {} for name in (ENDPOINTS, *CLAIMANTS)}
+        self._touched: set[Address] = set()
+        self._unresolved: dict[Address, IPNetwork] = {}
+
+    def put(self, claimant: str, claim: IpcacheClaim) -> None:
+        """A claimant's word on a prefix. Raises ValueError if the prefix is none."""
+        address = address_of(claim.prefix)
+        if claimant not in self._claims:
+            self._claims[claimant] = {}
+        self._claims[claimant][address] = claim
+        self._touched.add(address)
+        if claim.unresolved and address not in self._unresolved:
+            self._unresolved[address] = ipaddress.ip_network(claim.prefix)
+            self._touched.update(self._claims[POLICY])
+
+    def remove(self, claimant: str, prefix: str) -> None:
+        """A claimant takes its word back."""
+        address = address_of(prefix)
+        old = self._claims.get(claimant, {}).pop(address, None)
+        if old is None:
+            return
+        self._touched.add(address)
+        if old.unresolved and not any(
+            claims[address].unresolved for claims in self._claims.values() if address in claims
+        ):
+            del self._unresolved[address]
+            self._touched.update(self._claims[POLICY])
+
+    def replace(self, claimant: str, claims: Iterable[IpcacheClaim]) -> None:
+        """All of a claimant's words at once."""
+        wanted = {address_of(claim.prefix): claim for claim in claims}
+        for claim in [old for address, old in self._claims.get(claimant, {}).items() if address not in wanted]:
+            self.remove(claimant, claim.prefix)
+        for claim in wanted.values():
+            self.put(claimant, claim)
+
+    def merge(self) -> dict[Address, IpcacheEntry | None]:
+        """What is different now: entries by prefix, None for one that is gone."""
+        touched, self._touched = self._touched, set()
+        changed: dict[Address, IpcacheEntry | None] = {}
+        for address in touched:
+            entry = self._decide(address)
+            if entry != self.entries.get(address):
+                changed[address] = entry
+                if entry is None:
+                    del self.entries[address]
+                else:
+                    self.entries[address] = entry
+        return changed
+
+    def _decide(self, address: Address) -> IpcacheEntry | None:
+        for claimant in (ENDPOINTS, *CLAIMANTS, *sorted(set(self._claims) - {ENDPOINTS, *CLAIMANTS})):
+            claim = self._claims[claimant].get(address)
+            if claim is not None and not (claimant == POLICY and self._in_pod_range(claim)):
+                return IpcacheEntry(
+                    prefix=claim.prefix, identity=claim.identity, node=claim.node, unresolved=claim.unresolved,
+                    claimant=claimant,
+                )  # fmt: skip
+        return None
+
+    def _in_pod_range(self, claim: IpcacheClaim) -> bool:
+        """A CIDR rule must not turn an address of a pod range, whose pod is unknown, into one of the outside."""
+        if not self._unresolved:
+            return False
+        network = ipaddress.ip_network(claim.prefix)
+        return network.prefixlen > 0 and any(covers(one, network) for one in self._unresolved.values())
+
+
+def encode(entries: Mapping[Address, IpcacheEntry]) -> tuple[Array, Array]:
+    """Keys and values of the map `ipcache`."""
+    keys, values = encode_keys(entries), np.zeros(len(entries), IPCACHE_ENTRY)
+    for number, entry in enumerate(entries.values()):
+        flags = (IPCACHE_UNRESOLVED if entry.unresolved else 0) | (
+            IPCACHE_HOST if entry.identity == Reserved.HOST else 0
+        )
+        values[number]["identity"], values[number]["flags"] = entry.identity, flags
+        if entry.node:
+            values[number]["tunnel"] = np.frombuffer(pack_address(entry.node), np.uint8)
+    return keys, values
+
+
+def encode_keys(addresses: Iterable[Address]) -> Array:
+    """Keys of the map `ipcache`."""
+    raw = b"".join(bits.to_bytes(4, "little") + packed for bits, packed in addresses)
+    return np.frombuffer(raw, IPCACHE_KEY).copy()
+
+
+def lookup(entries: Mapping[Address, IpcacheEntry], address: str) -> IpcacheEntry | None:
+    """The entry of the longest prefix that holds an address."""
+    packed = pack_address(address)
+    number = int.from_bytes(packed)
+    for bits in range(HOST_BITS, -1, -1):
+        masked = (number >> (HOST_BITS - bits) << (HOST_BITS - bits)).to_bytes(16)
+        entry = entries.get(Address(bits, masked))
+        if entry is not None:
+            return entry
+    return None
