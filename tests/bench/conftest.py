@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bench import cniplugin, settings, spaces
 from tests.bench.measure import Bench
 from tests.bench.report import load, markdown
+
+if TYPE_CHECKING:
+    from tests.bench.lab import Lab
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,6 +69,17 @@ def ptp(made: spaces.Spaces, tmp_path_factory: pytest.TempPathFactory) -> spaces
     if not (cniplugin.REFERENCE / "ptp").exists():
         pytest.skip(f"{cniplugin.REFERENCE}/ptp is not there: install containernetworking-plugins")
     return cniplugin.ptp_link(made, Path(tmp_path_factory.mktemp("ptp")), 204)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A node with Ciliate on it, for every test that needs one."""
+    if importlib.util.find_spec("ciliate_lab.commands") is None:
+        pytest.skip("the lab's commands (ciliate_lab.commands) are not there yet")
+    from tests.bench.lab import Lab  # here, so that what needs no lab runs without one
+
+    with Lab(f"bench-{os.getpid()}") as lab:
+        yield lab
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

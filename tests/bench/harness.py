@@ -1,7 +1,8 @@
 """Pairs, intervals and reports: how two paths are compared on a machine that is never quiet.
 
 Every measurement of a variant is preceded at once by one of the base (A B A B), the variants in a new order each round;
-a figure is the median over rounds of what one pair gives, with the 95 % bootstrap interval of that median.
+a figure is the median over rounds of what one pair gives, with the 95 % bootstrap interval of that median. Rates are by
+the clock in full mode. In quick mode, which must work beside other work, they are by processor time (Sample.cpu_rate).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import datetime
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -17,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.bench import build, settings
-from tests.bench.measure import Bench, Workload, describe
+from tests.bench.measure import Bench, Sample, Workload, describe
 from tests.bench.settings import BUDGETS, Sense
 from tests.bench.spaces import Link
 
 Floats = npt.NDArray[np.float64]
 RESULTS = build.BUILD / "results"
+LEAST_ADDED_US = 0.05
+"""Less than this cannot be told from nothing, and is not divided by."""
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -77,7 +80,10 @@ def gate(budget: str, figure: Figure) -> Gate:
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One variant under one workload, against its base. Rates are medians, a second; `added_us` is of one operation."""
+    """One variant under one workload, against its base. Rates are medians, a second; `added_us` is of one operation.
+
+    `ratio` and `added_us` are what gates look at; `clock_ratio` is always by the clock.
+    """
 
     workload: str
     variant: str
@@ -88,6 +94,7 @@ class Row(msgspec.Struct, frozen=True):
     p99_us: float
     ratio: Figure
     added_us: Figure
+    clock_ratio: Figure
 
 
 class Report(msgspec.Struct):
@@ -125,61 +132,74 @@ def new_report(name: str) -> Report:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rates of a base and of variants, paired: `base[v][i]` was measured just before `rate[v][i]`, in round i."""
+    """Samples of a base and of variants, paired: `base[v][i]` was taken just before `variants[v][i]`, in round i."""
 
     workload: Workload
     base_name: str
-    base: dict[str, Floats]
-    rate: dict[str, Floats]
-    p99_us: dict[str, Floats] = field(default_factory=dict)
+    base: dict[str, list[Sample]]
+    variants: dict[str, list[Sample]]
+    by_clock: bool
+
+    def _rates(self, samples: list[Sample], by_clock: bool) -> Floats:
+        return np.array([sample.rate if by_clock else sample.cpu_rate for sample in samples])
+
+    def _shares(self, variant: str, by_clock: bool) -> Floats:
+        return self._rates(self.variants[variant], by_clock) / self._rates(self.base[variant], by_clock)
 
     def ratio(self, variant: str) -> Figure:
         """The variant's rate as a share of the base's."""
-        return median_interval(self.rate[variant] / self.base[variant])
+        return median_interval(self._shares(variant, self.by_clock))
 
     def ratio_between(self, variant: str, other: str) -> Figure:
         """One variant's share of the base over another's, by round."""
-        shares = (self.rate[name] / self.base[name] for name in (variant, other))
-        return median_interval(np.divide(*shares))
+        return median_interval(self._shares(variant, self.by_clock) / self._shares(other, self.by_clock))
 
     def added(self, variant: str) -> Floats:
         """Microseconds that the variant adds to one operation, by round."""
-        return np.asarray(1e6 / self.rate[variant] - 1e6 / self.base[variant])
+        ours = self._rates(self.variants[variant], self.by_clock)
+        theirs = self._rates(self.base[variant], self.by_clock)
+        return np.asarray(1e6 / ours - 1e6 / theirs)
 
     def added_times(self, variant: str, other: str) -> Figure:
         """How many times what the other adds, the variant adds: the ratio of the medians."""
-        return interval(
-            lambda ours, theirs: np.median(ours, axis=-1) / np.maximum(np.median(theirs, axis=-1), 1e-3),
-            self.added(variant),
-            self.added(other),
-        )
+
+        def times(ours: Floats, theirs: Floats) -> Floats:
+            return np.asarray(np.median(ours, axis=-1) / np.maximum(np.median(theirs, axis=-1), LEAST_ADDED_US))
+
+        return interval(times, self.added(variant), self.added(other))
 
     def rows(self) -> list[Row]:
         """A report's rows, one a variant."""
-        return [
-            Row(
-                self.workload.name, name, self.base_name, len(rates), float(np.median(rates)),
-                float(np.median(self.base[name])), float(np.median(self.p99_us[name])), self.ratio(name),
-                median_interval(self.added(name)),
-            )
-            for name, rates in self.rate.items()
-        ]  # fmt: skip
+        return [self._row(variant) for variant in self.variants]
+
+    def _row(self, variant: str) -> Row:
+        samples = self.variants[variant]
+        return Row(
+            workload=self.workload.name,
+            variant=variant,
+            base=self.base_name,
+            pairs=len(samples),
+            rate=float(np.median(self._rates(samples, True))),
+            base_rate=float(np.median(self._rates(self.base[variant], True))),
+            p99_us=float(np.median([sample.p99_us for sample in samples])),
+            ratio=self.ratio(variant),
+            added_us=median_interval(self.added(variant)),
+            clock_ratio=median_interval(self._shares(variant, True)),
+        )
 
 
 def compare(bench: Bench, base: Link, variants: Sequence[Link], workload: Workload) -> Comparison:
     """Measure all variants against the base by the plan of CILIATE_BENCH."""
     plan = settings.plan()
     order = random.Random(settings.SEED)
-    rates: dict[str, list[float]] = {link.name: [] for link in variants}
-    bases: dict[str, list[float]] = {link.name: [] for link in variants}
-    tails: dict[str, list[float]] = {link.name: [] for link in variants}
+    taken: dict[str, list[Sample]] = {link.name: [] for link in variants}
+    before: dict[str, list[Sample]] = {link.name: [] for link in variants}
     for link in (base, *variants):
         bench.sample(link, workload, plan.warm_up)
-    for _ in range(plan.pairs):
+    spread = workload.ports > 1
+    pairs, seconds = (plan.spread_pairs, plan.spread_seconds) if spread else (plan.pairs, plan.seconds)
+    for _ in range(pairs):
         for link in order.sample(list(variants), len(variants)):
-            bases[link.name].append(bench.sample(base, workload, plan.seconds).rate)
-            sample = bench.sample(link, workload, plan.seconds)
-            rates[link.name].append(sample.rate)
-            tails[link.name].append(sample.p99_us)
-    arrays = ({name: np.array(values) for name, values in one.items()} for one in (bases, rates, tails))
-    return Comparison(workload, base.name, *arrays)
+            before[link.name].append(bench.sample(base, workload, seconds))
+            taken[link.name].append(bench.sample(link, workload, seconds))
+    return Comparison(workload, base.name, before, taken, plan.full)

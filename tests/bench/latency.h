@@ -16,6 +16,14 @@ static void record(uint64_t ns)
 	done++;
 }
 
+/* Of this process, softirqs that ran on its time included. */
+static uint64_t cpu_time(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
 /* In microseconds; 0 if nothing was recorded. */
 static double percentile(double share)
 {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,16 +38,26 @@ class Workload:
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What netbench printed. Latencies are of one operation, in microseconds."""
+    """What netbench printed. Latencies are of one operation, in microseconds.
+
+    `cpu_seconds` is the processor time of client and server together, softirqs on their time included. On a quiet machine
+    it equals `seconds`, for both are on one CPU and one of them always runs; beside other work it is what they got of it.
+    """
 
     ops: int
     errors: int
     seconds: float
+    cpu_seconds: float
     rate: float
     p50_us: float
     p95_us: float
     p99_us: float
     max_us: float
+
+    @property
+    def cpu_rate(self) -> float:
+        """Operations a second of processor time: steady beside other work, blind to time spent waiting."""
+        return self.ops / self.cpu_seconds
 
 
 _Key = tuple[str, str, int, int]  # link, tcp or udp, family, ports
@@ -61,7 +72,8 @@ class Bench:
 
     def sample(self, link: Link, workload: Workload, seconds: float) -> Sample:
         """Run one client. Raises MeasureError if operations failed: a broken path has no rate."""
-        self._serve(link, workload)
+        clock = (~self._serve(link, workload).pid << 3) | 2  # of that process's CPU time, see clock_getcpuclockid(3)
+        before = time.clock_gettime(clock)
         command = [self._program, workload.mode, "-n", str(link.client), "-c", str(settings.LOAD_CPU)]
         command += ["-p", str(PORT), "-P", str(workload.ports), "-t", str(seconds)]
         for address in link.addresses[workload.family]:
@@ -72,13 +84,13 @@ class Bench:
         sample = msgspec.json.decode(done.stdout, type=Sample)
         if sample.errors or not sample.ops:
             raise MeasureError(f"{workload.name} over {link.name}: {sample.errors} errors in {sample.ops} operations")
-        return sample
+        return msgspec.structs.replace(sample, cpu_seconds=sample.cpu_seconds + time.clock_gettime(clock) - before)
 
-    def _serve(self, link: Link, workload: Workload) -> None:
+    def _serve(self, link: Link, workload: Workload) -> subprocess.Popen[str]:
         datagrams = workload.mode == "udp"
         key = (link.name, "udp" if datagrams else "tcp", workload.family, workload.ports)
         if key in self._servers:
-            return
+            return self._servers[key]
         self._stop(lambda other: other[0] == link.name and other[1:3] == key[1:3])
         command = [self._program, "server", "-f", str(workload.family), "-c", str(settings.LOAD_CPU)]
         command += ["-p", str(PORT), "-P", str(workload.ports), "-t", str(SERVER_SECONDS)]
@@ -91,6 +103,7 @@ class Bench:
             server.communicate(timeout=10)
             raise MeasureError(f"the server of {workload.name} over {link.name} ended with {server.returncode}")
         self._servers[key] = server
+        return server
 
     def _stop(self, chosen: Callable[[_Key], bool] = lambda key: True) -> None:
         for key in [key for key in self._servers if chosen(key)]:

@@ -68,7 +68,7 @@ static int exchange(int fd)
 
 static void run_stream(int type, int anew)
 {
-	uint64_t start = now(), end = start + opt.seconds * 1e9, begun = start, after;
+	uint64_t start = now(), end = start + opt.seconds * 1e9, begun = start, after, cpu_start = cpu_time();
 	int fd = anew ? -1 : dial(0, type);
 	if (!anew && fd < 0)
 		fail("connect");
@@ -84,10 +84,10 @@ static void run_stream(int type, int anew)
 		else if (++errors == ERRORS_MAX)
 			fprintf(stderr, "netbench: gave up after %d errors; the last: %s\n", ERRORS_MAX, strerror(errno));
 	}
-	double seconds = (now() - start) / 1e9;
-	printf("{\"ops\": %lu, \"errors\": %lu, \"seconds\": %.6f, \"rate\": %.2f, \"p50_us\": %.2f, \"p95_us\": %.2f, "
-	       "\"p99_us\": %.2f, \"max_us\": %.2f}\n", done, errors, seconds, done / seconds, percentile(0.5),
-	       percentile(0.95), percentile(0.99), slowest / 1000.0);
+	double seconds = (now() - start) / 1e9, cpu = (cpu_time() - cpu_start) / 1e9;
+	printf("{\"ops\": %lu, \"errors\": %lu, \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"rate\": %.2f, \"p50_us\": %.2f, "
+	       "\"p95_us\": %.2f, \"p99_us\": %.2f, \"max_us\": %.2f}\n", done, errors, seconds, cpu, done / seconds,
+	       percentile(0.5), percentile(0.95), percentile(0.99), slowest / 1000.0);
 }
 
 static int listener(int port)

@@ -1,8 +1,9 @@
 """How long and how often is measured, and the budgets: the one place where either is a number.
 
-CILIATE_BENCH=quick (the default; what `make test` runs) takes a few short pairs: it finds what is broken or twice too
-slow, not what is two per cent slower. So its gate is the median, and each budget gives way by QUICK_SLACK.
-CILIATE_BENCH=full takes enough pairs for DESIGN section 11: the gate is the unfavourable end of the 95 % interval, and
+Many short pairs beat few long ones: on a machine that others use too, 60 pairs of 25 ms gave an interval of +- 0.4 %
+where 6 of 250 ms gave +- 4 %, in the same time. CILIATE_BENCH=quick (the default; what `make test` runs) gates on the
+median, by processor time and not by the clock, and each budget gives way by its slack: it finds what is broken or plainly
+slower. CILIATE_BENCH=full is DESIGN section 11: by the clock, the gate is the unfavourable end of the 95 % interval, and
 nothing gives way.
 """
 
@@ -12,10 +13,10 @@ import enum
 import os
 from dataclasses import dataclass
 
-QUICK_SLACK = 0.10
-"""In quick mode a floor of 0.90 is 0.81. Added time, a small difference of two noisy figures, has ADDED_SLACK."""
+QUICK_SLACK = 0.05
+"""In quick mode a floor of 0.90 is 0.855. Added time, a small difference of two noisy figures, has ADDED_SLACK."""
 
-ADDED_SLACK = 0.60
+ADDED_SLACK = 0.40
 
 
 class Sense(enum.Enum):
@@ -48,6 +49,8 @@ class Plan:
     pairs: int
     seconds: float
     warm_up: float
+    spread_pairs: int
+    spread_seconds: float  # long enough to come by every peer and port more than once
     spread_peers: int  # with spread_ports: 1,000 pairs of peer and port in both modes
     spread_ports: int
     cni_rounds: int  # of CNI_CHUNK ADDs and DELs, alternating between the plugins
@@ -78,8 +81,8 @@ BUDGETS = {
         Budget("sigkill wrong", 0, Sense.AT_MOST),
         Budget("sigkill enforced s", 3.0, Sense.AT_MOST, 0),
         Budget("memory MB", 255, Sense.AT_MOST, 0),
-        Budget("bare of bare, low", 0.97, Sense.AT_LEAST, 0.05),
-        Budget("bare of bare, high", 1.03, Sense.AT_MOST, 0.05),
+        Budget("bare of bare, low", 0.97, Sense.AT_LEAST, 0),
+        Budget("bare of bare, high", 1.03, Sense.AT_MOST, 0),
     )
 }
 
@@ -89,8 +92,32 @@ BACKGROUND_FLOWS = 1_000
 BACKGROUND_CHANGES = 20
 """ipcache changes a second."""
 
-_QUICK = Plan(False, 6, 0.25, 0.1, 20, 50, 3, 100, 50)
-_FULL = Plan(True, 24, 1.5, 0.3, 250, 4, 20, 100, 250)
+_QUICK = Plan(
+    full=False,
+    pairs=60,
+    seconds=0.025,
+    warm_up=0.1,
+    spread_pairs=15,
+    spread_seconds=0.2,
+    spread_peers=20,
+    spread_ports=50,
+    cni_rounds=3,
+    cni_at_once=100,
+    endpoints=50,
+)
+_FULL = Plan(
+    full=True,
+    pairs=150,
+    seconds=0.1,
+    warm_up=0.3,
+    spread_pairs=40,
+    spread_seconds=0.5,
+    spread_peers=250,
+    spread_ports=4,
+    cni_rounds=20,
+    cni_at_once=100,
+    endpoints=250,
+)
 
 
 def plan() -> Plan:

@@ -7,6 +7,9 @@ import pytest
 
 from tests.bench import harness, spaces
 from tests.bench.measure import Bench, Workload
+from tests.bench.report import load, markdown
+
+WORKLOADS = [Workload(mode, family) for family in (4, 6) for mode in ("rr", "crr", "udp")]
 
 
 @pytest.mark.parametrize("workload", [Workload("rr", 4), Workload("crr", 4), Workload("crr", 6)], ids=lambda w: w.name)
@@ -42,3 +45,21 @@ def test_every_peer_answers_in_every_mode(
     for link in (bare, forward, ptp):
         for mode in ("rr", "crr", "udp"):
             assert bench.sample(link, Workload(mode, family), 0.1).ops > 100
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_what_the_peers_cost(
+    bench: Bench, bare: spaces.Link, forward: spaces.Link, ptp: spaces.Link, workload: Workload
+) -> None:
+    """No gate: the record of the machine on which the other figures were taken."""
+    comparison = harness.compare(bench, bare, [forward, ptp], workload)
+    report = harness.new_report(f"peers {workload.name}")
+    report.rows += comparison.rows()
+    report.check()
+
+
+def test_the_folder_of_results_can_be_read_back() -> None:
+    report = harness.new_report("read back")
+    path = report.save()
+    assert any("read back" in line for line in markdown(load()))
+    path.unlink()
