@@ -5,6 +5,7 @@ Tables, written by ipam: `addresses` (who has which; released ones too, until th
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from ciliate.model.base import Row
@@ -71,3 +72,32 @@ class Ipam(Protocol):
 
     def ranges(self) -> list[NodeRange]:
         """This node's ranges; empty until it has some."""
+
+
+class PodRange(Row, frozen=True):
+    """A range that a driver gives to this node; which address of it is the router's is not the driver's matter."""
+
+    cidr: str
+    pool: str  # what exhaustion is said of
+
+
+class IpamDriver(Protocol):
+    """A mode of IPAM (group `ciliate.ipam`): where pod ranges come from. Made as `driver(context)` with ipam's context.
+
+    Giving out single addresses, and keeping them, is the same in all modes and not the driver's part.
+    """
+
+    operator_assigns: bool
+    """Whether `operate` writes the ranges into the CiliumNode (spec.ipam.podCIDRs); if not, ipam's agent part does."""
+
+    def ranges(self) -> AsyncIterator[list[PodRange]]:
+        """Agent: this node's ranges as soon as they are known, and all of them again after each change, without end.
+
+        Raises NotReadyError, saying why there are none; it is called again later.
+        """
+
+    async def operate(self) -> None:
+        """Operator: hand out ranges to all nodes, for ever. Returns at once where there is nothing to hand out."""
+
+    def status(self) -> dict[str, str]:
+        """What a user wants to know of the mode, by name: its pools, what it waits for."""
