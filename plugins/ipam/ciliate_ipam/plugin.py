@@ -1,0 +1,130 @@
+"""The front door: what the host calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing
+from typing import Any
+
+from ciliate.api.routes import Request, Route
+from ciliate.context import Context
+from ciliate.hookspecs import hookimpl
+from ciliate.loading import load_driver
+from ciliate.model.ipam import ADDRESSES, NODE_RANGES, Ipam, IpamDriver, NotReadyError, PodRange
+from ciliate.model.kinds import CILIUM_NODE
+from ciliate.plugin import Plugin
+from ciliate.store import Kind, follow
+from ciliate.tables.spec import TableSpec
+
+from ciliate_ipam import node_object
+from ciliate_ipam.allocator import Allocator
+from ciliate_ipam.config import IpamSection, networks
+from ciliate_ipam.host_networks import node_addresses, overlaps, read_host_networks
+from ciliate_ipam.ledger import CONFIG_MAP
+
+_ADDRESSES_EVERY = 30.0
+"""Seconds between two looks at this machine's addresses."""
+
+
+class IpamPlugin(Plugin):
+    """In the agent: addresses for pods, and this node's CiliumNode. In the operator: ranges for nodes."""
+
+    name = "ipam"
+    description = "Gives nodes their pod ranges and pods their addresses."
+    config = IpamSection
+    roles = ("agent", "operator")
+    essential = True
+
+    @hookimpl
+    def ciliate_kinds(self) -> Iterable[Kind]:
+        return [CONFIG_MAP]
+
+    @hookimpl
+    def ciliate_tables(self) -> Iterable[TableSpec[Any]]:
+        return [ADDRESSES, NODE_RANGES]
+
+    @hookimpl
+    def ciliate_setup(self, context: Context) -> None:
+        self._context = context
+        self._driver: IpamDriver = load_driver("ciliate.ipam", context.config.mode)(context)
+        self._allocator: Allocator | None = None
+        if context.node.role == "operator":
+            context.spawn("operator", self._driver.operate)
+            context.health.ready()
+            return
+        config: IpamSection = context.config
+        self._allowed = networks(config.allow_overlap, "allow_overlap")
+        self._addresses = context.tables.writer(ADDRESSES)
+        self._node_ranges = context.tables.writer(NODE_RANGES)
+        self._allocator = Allocator(
+            self._addresses, self._node_ranges, context.tables.commit, config.families(), config.reuse_delay
+        )
+        self._addresses.complete()
+        context.provide(Ipam, self._allocator)  # type: ignore[type-abstract]
+        if not self._allocator.ranges():
+            context.health.not_ready(f"no pod range yet from {config.mode}", "ranges")
+        context.spawn("ranges", self._follow_ranges)
+        context.spawn("node-object", self._publish_often)
+        context.spawn("node-object-watch", self._publish_when_deleted)
+
+    @hookimpl
+    def ciliate_routes(self) -> Iterable[Route]:
+        return [Route("GET", "/ipam", self._status, "IPAM's mode, its ranges and how much of them is used.")]
+
+    async def _status(self, _: Request) -> dict[str, Any]:
+        usage = self._allocator.usage() if self._allocator else []
+        return {"mode": self._context.config.mode, "driver": self._driver.status(), "ranges": usage}
+
+    async def _follow_ranges(self) -> None:
+        """Adopt what the driver gives. A failure says why the plugin is not ready; the task is started anew."""
+        assert self._allocator is not None
+        try:
+            async with aclosing(self._driver.ranges()) as given:  # type: ignore[type-var]
+                async for ranges in given:
+                    await self._refuse_overlaps(ranges)
+                    self._allocator.adopt(ranges)
+                    self._node_ranges.complete()
+                    await self._publish()
+                    self._context.health.ready("ranges")
+        except Exception as error:
+            self._allocator.reason = str(error)
+            self._context.health.not_ready(str(error), "ranges")
+            raise
+
+    async def _refuse_overlaps(self, ranges: list[PodRange]) -> None:
+        """Look before a range is used for the first time. Raises NotReadyError."""
+        assert self._allocator is not None
+        used = {r.cidr for r in self._allocator.ranges()}
+        host = await self._context.worker.call(read_host_networks)
+        for cidr in (r.cidr for r in ranges if r.cidr not in used):
+            if found := overlaps(cidr, host, self._allowed):
+                raise NotReadyError(
+                    f"pod range {cidr} overlaps with this machine's {', '.join(map(str, found))}: choose other"
+                    " ranges under `ipam:`, or, if it does no harm, list the prefix in ipam.allow_overlap"
+                )
+
+    async def _publish(self) -> None:
+        assert self._allocator is not None
+        host = await self._context.worker.call(read_host_networks)
+        await node_object.publish(
+            self._context.store,
+            self._context.node.name,
+            node_addresses(host),
+            self._allocator.ranges(),
+            own_ranges=not self._driver.operator_assigns,
+        )
+
+    async def _publish_when_deleted(self) -> None:
+        """Make this node's object again if somebody deletes it while the node lives."""
+        changes = follow(self._context.store, CILIUM_NODE, fields={"metadata.name": self._context.node.name})
+        async with aclosing(changes) as followed:  # type: ignore[type-var]
+            async for change in followed:
+                if change.deletes:
+                    await self._publish()
+
+    async def _publish_often(self) -> None:
+        """Make this node's object, and keep its addresses true."""
+        while True:
+            await self._publish()
+            await asyncio.sleep(_ADDRESSES_EVERY)
