@@ -5,13 +5,14 @@ An identity is a CiliumIdentity object, whose name is the number: whoever create
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ciliate.model.identity import CLUSTER_SCOPE
 from ciliate.model.kinds import CILIUM_IDENTITY
-from ciliate.store import AlreadyExistsError, Store
+from ciliate.store import AlreadyExistsError, NotFoundError, Store
 
 from ciliate_policy.identities import reserved_identities
 from ciliate_policy.labels import Label, parse_label
@@ -63,21 +64,32 @@ class Allocator:
             try:
                 await self._store.create(identity_object(number, labels))
             except AlreadyExistsError:
-                known = self.known(labels)  # told by the watch meanwhile: perhaps another node has given these a number
+                await self._learn_from_store(number)
+                known = self.known(labels)
                 if known is not None:
                     return known
                 continue
             self.learn(number, labels)
             return number
         raise IdentityExhaustedError(
-            f"all {len(CLUSTER_SCOPE)} identities of the cluster are taken; leave labels out of identities with policy.labels"
+            f"all {len(CLUSTER_SCOPE)} identities of the cluster are taken;"
+            " leave labels that differ from pod to pod out of identities with policy.labels"
         )
 
-    def _free(self) -> list[int]:
-        """Candidates: those after the highest known one first, so that a number freed lately is not given out at once."""
+    async def _learn_from_store(self, number: int) -> None:
+        """Another node was faster; the watch may tell later what its number stands for."""
+        try:
+            found = identity_of_object(await self._store.get(CILIUM_IDENTITY, str(number)))
+        except NotFoundError:
+            return
+        if found is not None:
+            self.learn(*found)
+
+    def _free(self) -> Iterator[int]:
+        """Candidates: those above the highest known one first: a number freed lately is not given out at once."""
         highest = max(self._labels, default=CLUSTER_SCOPE.start - 1)
-        after = [n for n in range(highest + 1, CLUSTER_SCOPE.stop)]
-        return after + [n for n in range(CLUSTER_SCOPE.start, highest) if n not in self._labels]
+        above, below = range(highest + 1, CLUSTER_SCOPE.stop), range(CLUSTER_SCOPE.start, highest)
+        return (number for number in itertools.chain(above, below) if number not in self._labels)
 
 
 def identity_object(number: int, labels: Labels) -> dict[str, Any]:

@@ -88,6 +88,10 @@ class CidrIdentities:
                 self._assign(prefix, cover, update)
         return update
 
+    def identities(self) -> dict[int, tuple[str, ...]]:
+        """The local identities in use, and their labels."""
+        return {row.id: row.labels for row in self._local.rows if row.id in self._known}
+
     def unused(self) -> list[int]:
         """Local identities that no region has."""
         return [row.id for row in self._local.rows if self._regions_of[row.id] <= 0]

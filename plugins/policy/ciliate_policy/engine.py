@@ -128,11 +128,14 @@ class Engine:
         """All that must be in the kernel, for one who has forgotten what is there. What was to be taken is in it."""
         self._changes = Changes()
         return Changes(
-            endpoints=dict(self.realised), created=list(self._resolved.values()), prefixes=dict(self.cidrs.regions)
+            endpoints=dict(self.realised),
+            created=list(self._resolved.values()),
+            prefixes=dict(self.cidrs.regions),
+            identities=self.cidrs.identities(),
         )
 
     def take_endpoint(self, number: int) -> EndpointPolicies | None:
-        """An endpoint's policies, if they are all that there is to realise for it: nothing of its identity is pending."""
+        """An endpoint's policies, if nothing else is to be realised for it: nothing of its identity is pending."""
         policies = self.realised[number]
         if any(one.identity == policies.endpoint.identity for one in self._changes.refreshed):
             return None

@@ -1,4 +1,4 @@
-"""Why a packet would be let through or dropped: the deciding entry of each side, its rules, and all rules that apply."""
+"""Why a packet is let through or dropped: the deciding entry of each side, its rules, and all rules that apply."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from ciliate.model.base import IPNetwork, pack_address, pack_prefix
+from ciliate.model.base import IPNetwork, pack_address, pack_prefix, unpack_address
 from ciliate.model.identity import Reserved
 from ciliate.model.ipcache import (
     CLAIMANTS,
@@ -37,6 +37,12 @@ class Address(NamedTuple):
 def address_of(prefix: str) -> Address:
     """The map's form of a prefix's text."""
     return Address(*pack_prefix(prefix))
+
+
+def text_of(address: Address) -> str:
+    """The canonical text of a prefix: what keys the table `ipcache`."""
+    host = unpack_address(address.packed)
+    return f"{host}/{address.bits - (96 if host.version == 4 else 0)}"
 
 
 class Ipcache:
@@ -102,7 +108,7 @@ class Ipcache:
             claim = self._claims[claimant].get(address)
             if claim is not None and not (claimant == POLICY and self._in_pod_range(claim)):
                 return IpcacheEntry(
-                    prefix=claim.prefix, identity=claim.identity, node=claim.node, unresolved=claim.unresolved,
+                    prefix=text_of(address), identity=claim.identity, node=claim.node, unresolved=claim.unresolved,
                     claimant=claimant,
                 )  # fmt: skip
         return None

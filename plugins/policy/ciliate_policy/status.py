@@ -57,7 +57,7 @@ def with_status(obj: Object, row: PolicyRevision, node: str) -> Object | None:
 
 def _condition(status: dict[str, Any], row: PolicyRevision) -> dict[str, Any] | None:
     """The condition Valid, None if the object says so already."""
-    known = next((one for one in status.get("conditions") or [] if one.get("type") == "Valid"), {})
+    known: dict[str, Any] = next((one for one in status.get("conditions") or [] if one.get("type") == "Valid"), {})
     message = row.invalid or "Policy validation succeeded"
     value = "False" if row.invalid else "True"
     if (known.get("status"), known.get("message")) == (value, message):
