@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ciliate.model.endpoint import IFINDEX_BASE, Endpoint
+from ciliate.programs.attach import attach_clsact, clsact_messages, list_clsact
+from ciliate.programs.program import Program
 
-from ciliate_cni import filters, links, namespaces
+from ciliate_cni import links, namespaces
 from ciliate_cni import netlink as nl
 from ciliate_cni.errors import CniError, Code
 from ciliate_cni.result import GATEWAY4, GATEWAY6
@@ -28,7 +30,6 @@ DOOMED = range(0xC1A800, 0xC1A840)
 PREFIX = "lxc"
 POD_IFINDEX_BASE = 0x20000
 """The pod's end has another index than the host's end: the kernel takes equal ones for a device without a peer."""
-PROGRAM = "from_pod"
 
 
 def host_index(endpoint: int) -> int:
@@ -71,7 +72,7 @@ class Devices:
         self._host.close()
         os.close(self._home)
 
-    def attach(self, endpoint: Endpoint, netns: int, program: int) -> None:
+    def attach(self, endpoint: Endpoint, netns: int, program: Program) -> None:
         """Make the pair, complete or not at all. Raises CniError that names the step that failed."""
         try:
             self._make_host_end(endpoint, netns, program)
@@ -111,21 +112,22 @@ class Devices:
             self.reap_all()
         return [link.name for link in doomed]
 
-    def survey(self, endpoints: Iterable[Endpoint], program: int, program_id: int) -> list[Damage]:
+    def survey(self, endpoints: Iterable[Endpoint], program: Program) -> list[Damage]:
         """Look at every endpoint's host end; put right what can be without touching a packet, report what can't."""
         present = {link.index: link for link in links.list_links(self._host)}
+        number = program.info().id
         damages = []
         for endpoint in endpoints:
             link = present.get(host_index(endpoint.id))
             if link is None or link.name != endpoint.host_interface or link.group != MADE:
                 damages.append(Damage(endpoint.id, f"{endpoint.host_interface} is gone", lost=True))
                 continue
-            wrong = self._mend(endpoint, link, program, program_id)
+            wrong = self._mend(link, program, number)
             if wrong:
                 damages.append(Damage(endpoint.id, "; ".join(wrong), lost=False))
         return damages
 
-    def inspect(self, endpoint: Endpoint, netns: int, program_id: int) -> list[str]:
+    def inspect(self, endpoint: Endpoint, netns: int, program: Program) -> list[str]:
         """What of an endpoint's devices is not as ADD made it, seen from both ends."""
         host = links.get_link(self._host, endpoint.host_interface)
         wrong = []
@@ -133,34 +135,27 @@ class Devices:
             wrong.append(f"the host's end {endpoint.host_interface} is gone")
         elif not host.flags & links.UP:
             wrong.append(f"the host's end {endpoint.host_interface} is down")
-        elif filters.attached_program(self._host, host.index) != program_id:
+        elif _attached(host.index) != program.info().id:
             wrong.append(f"the host's end {endpoint.host_interface} has lost its program")
         with namespaces.inside(netns, self._home), nl.NetlinkSocket() as pod:
             return wrong + _inspect_pod_end(pod, endpoint)
 
-    def _mend(self, endpoint: Endpoint, link: links.Link, program: int, program_id: int) -> list[str]:
+    def _mend(self, link: links.Link, program: Program, program_id: int) -> list[str]:
         wrong = []
-        if filters.attached_program(self._host, link.index) != program_id:
+        if _attached(link.index) != program_id:
             wrong.append("its program was replaced")
-            self._attach_filter(link.index, program)
+            attach_clsact(link.index, program)
         if not link.flags & links.UP:
             wrong.append(f"{link.name} was down")
             self._host.send([links.link_up(link.index, link.name, self._no_link_local)])
         return wrong
 
-    def _attach_filter(self, index: int, program: int) -> None:
-        errors = self._host.errors([filters.add_clsact(index), filters.attach_filter(index, program, PROGRAM)])
-        fatal = [error for error in errors if not (error.message == 0 and error.errno == errno.EEXIST)]
-        if fatal:
-            raise fatal[0]
-
-    def _make_host_end(self, endpoint: Endpoint, netns: int, program: int) -> None:
+    def _make_host_end(self, endpoint: Endpoint, netns: int, program: Program) -> None:
         index, name = host_index(endpoint.id), endpoint.host_interface
         peer = (endpoint.interface, POD_IFINDEX_BASE + endpoint.id, endpoint.mac)
         batch = [
             links.create_veth(name, index, endpoint.host_mac, endpoint.mtu, MAKING, peer, netns),
-            filters.add_clsact(index),
-            filters.attach_filter(index, program, PROGRAM),
+            *_filter_messages(index, name, program),
             links.link_up(index, name, self._no_link_local),
         ]
         try:
@@ -204,6 +199,17 @@ def _pod_messages(endpoint: Endpoint, no_link_local: bytes) -> list[nl.Message]:
     return messages
 
 
+def _filter_messages(index: int, name: str, program: Program) -> list[nl.Message]:
+    """The core's packed messages that attach a program, in our batch: acknowledged only if they fail."""
+    raw = clsact_messages(index, program)
+    return [nl.unpacked(f"attaching {program.name} to {name}", message) for message in raw]
+
+
+def _attached(index: int) -> int | None:
+    """The id of the program at an interface's ingress; the calling thread is in the interface's namespace."""
+    return next((found.program_id for found in list_clsact(index)), None)
+
+
 def _inspect_pod_end(pod: nl.NetlinkSocket, endpoint: Endpoint) -> list[str]:
     link = links.get_link(pod, endpoint.interface)
     if link is None:
@@ -213,7 +219,8 @@ def _inspect_pod_end(pod: nl.NetlinkSocket, endpoint: Endpoint) -> list[str]:
         wrong.append(f"{endpoint.interface} has MAC {link.mac} instead of {endpoint.mac}")
     if not link.flags & links.UP:
         wrong.append(f"{endpoint.interface} is down")
-    addresses, gateways = links.list_addresses(pod, link.index), links.default_gateways(pod, link.index)
+    addresses = {address for index, address in links.list_addresses(pod) if index == link.index}
+    gateways = {r.gateway for r in links.list_routes(pod) if r.index == link.index and r.cidr in ("0.0.0.0/0", "::/0")}
     for address, gateway in ((endpoint.ipv4, GATEWAY4), (endpoint.ipv6, GATEWAY6)):
         if address is not None and address not in addresses:
             wrong.append(f"{endpoint.interface} lacks the address {address}")

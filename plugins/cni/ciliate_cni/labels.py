@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ciliate.model.endpoint import NamedPort
+from ciliate.model.endpoint import Endpoint, NamedPort
+from msgspec import structs
 
 Object = Mapping[str, Any]
 _CLUSTER = "io.cilium.k8s.policy.cluster"
@@ -42,3 +43,13 @@ def named_ports_of(pod: Object) -> tuple[NamedPort, ...]:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
+
+
+def applied(endpoint: Endpoint, pod: Object, namespace: Object | None, cluster: str) -> Endpoint:
+    """An endpoint with what its objects say of it now."""
+    return structs.replace(
+        endpoint,
+        pod_uid=endpoint.pod_uid or pod["metadata"].get("uid", ""),
+        labels=labels_of(pod, namespace, cluster),
+        named_ports=named_ports_of(pod),
+    )

@@ -20,7 +20,7 @@ _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 _MAC, _NAME, _MTU, _AF_SPEC, _NET_NS_FD, _GROUP, _LINKINFO = 1, 3, 4, 26, 28, 27, 18
 _KIND, _DATA, _VETH_PEER = 1, 2, 1
 _NODAD, _PERMANENT = 0x02, 0x80
-_MAIN, _STATIC, _UNIVERSE, _SCOPE_LINK, _UNICAST, _ONLINK = 254, 4, 0, 253, 1, 4
+_MAIN, _STATIC, _UNIVERSE, _SCOPE_LINK, _NOWHERE, _UNICAST, _ONLINK = 254, 4, 0, 253, 255, 1, 4
 
 NO_LINK_LOCAL = attribute(_AF_SPEC, attribute(socket.AF_INET6, attribute(8, b"\x01")))
 """IFLA_INET6_ADDR_GEN_MODE none: the kernel makes no link-local address, so it solicits and reports nothing."""
@@ -130,6 +130,21 @@ def route(index: int, cidr: str, source: str) -> Message:
     return Message(f"adding the route to {cidr}", nl.NEWROUTE, nl.CREATE | nl.REPLACE, body)
 
 
+def delete_address(index: int, address: str) -> Message:
+    """Take an address of a host away from an interface."""
+    family, packed = _family(address)
+    body = _ADDRESS.pack(family, 8 * len(packed), 0, 0, index) + attribute(2, packed)
+    return Message(f"removing the address {address}", nl.DELADDR, 0, body)
+
+
+def delete_route(index: int, cidr: str) -> Message:
+    """Remove a route of a prefix out of an interface."""
+    network = ip_network(cidr)
+    family, packed = _family(str(network.network_address))
+    body = _ROUTE.pack(family, network.prefixlen, 0, 0, _MAIN, 0, _NOWHERE, 0, 0)
+    return Message(f"removing the route to {cidr}", nl.DELROUTE, 0, body + attribute(1, packed) + number(4, index))
+
+
 def list_links(socket_: nl.NetlinkSocket) -> list[Link]:
     """All links of the socket's namespace."""
     return [
@@ -148,23 +163,38 @@ def get_link(socket_: nl.NetlinkSocket, name: str) -> Link | None:
     return _parse_link(answers[0]) if answers else None
 
 
-def list_addresses(socket_: nl.NetlinkSocket, index: int) -> set[str]:
-    """The addresses of one interface."""
-    found: set[str] = set()
+def list_addresses(socket_: nl.NetlinkSocket) -> list[tuple[int, str]]:
+    """All addresses of the socket's namespace, as (interface index, address)."""
+    found = []
     for body in socket_.ask(Message("listing addresses", nl.GETADDR, nl.DUMP, _ADDRESS.pack(0, 0, 0, 0, 0))):
-        if _ADDRESS.unpack_from(body)[4] == index:
-            values = dict(attributes(body, _ADDRESS.size))
-            found.add(str(ip_address(values.get(2, values.get(1, b"\0" * 4)))))
+        values = dict(attributes(body, _ADDRESS.size))
+        packed = values.get(2, values.get(1))
+        if packed is not None:
+            found.append((_ADDRESS.unpack_from(body)[4], str(ip_address(packed))))
     return found
 
 
-def default_gateways(socket_: nl.NetlinkSocket, index: int) -> set[str]:
-    """The gateways of the default routes out of one interface."""
-    found: set[str] = set()
+@dataclass(frozen=True)
+class Route:
+    """A route of the main table: out of which interface, to where, by which gateway (empty: none)."""
+
+    index: int
+    cidr: str
+    gateway: str
+
+
+def list_routes(socket_: nl.NetlinkSocket) -> list[Route]:
+    """The unicast routes of the main table."""
+    found = []
     for body in socket_.ask(Message("listing routes", nl.GETROUTE, nl.DUMP, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))):
+        family, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
         values = dict(attributes(body, _ROUTE.size))
-        if body[1] == 0 and struct.unpack("=I", values.get(4, b"\0" * 4))[0] == index and 5 in values:
-            found.add(str(ip_address(values[5])))
+        if table != _MAIN or kind != _UNICAST or 4 not in values:
+            continue
+        packed = values.get(1, bytes(4 if family == socket.AF_INET else 16))
+        gateway = str(ip_address(values[5])) if 5 in values else ""
+        index = struct.unpack("=I", values[4])[0]
+        found.append(Route(index, str(ip_network((packed, length), strict=False)), gateway))
     return found
 
 

@@ -7,7 +7,6 @@ enough to know all that went wrong. (For what is not done once a pod, use pyrout
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import NamedTuple
 from ciliate.kernel.errors import KernelError
 
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
-NEWADDR, GETADDR = 20, 22
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH = 28
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
@@ -49,6 +48,12 @@ class NetlinkError(KernelError):
         super().__init__(number, what, how)
         self.message = message
         self.others = others
+
+
+def unpacked(what: str, raw: bytes) -> Message:
+    """A message that somebody else has packed, for a batch of ours."""
+    length, kind, flags, _, _ = _HEADER.unpack_from(raw)
+    return Message(what, kind, flags & ~(REQUEST | ACK), raw[_HEADER.size : length])
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -166,13 +171,3 @@ def _refusal(flags: int, body: bytes) -> tuple[int, str]:
         return code, ""
     words = [value.rstrip(b"\0").decode(errors="replace") for kind, value in attributes(body, 20) if kind == _TEXT]
     return code, f"the kernel says: {words[0]}" if words else ""
-
-
-def interface_index(name: str) -> int:
-    """The index of an interface of the calling thread's namespace. Raises KernelError that names it."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as error:
-        raise KernelError(
-            errno.ENODEV, f"looking up interface {name}", os.strerror(error.errno or errno.ENODEV)
-        ) from error

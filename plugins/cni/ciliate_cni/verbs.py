@@ -12,6 +12,7 @@ import structlog
 from ciliate.kernel.errors import KernelError
 from ciliate.model.endpoint import Endpoint, EndpointPolicy
 from ciliate.model.ipam import ExhaustedError, Ipam, IpamError, NotReadyError
+from ciliate.programs.program import Program
 from ciliate.store import ObjectKey
 from ciliate.tables.table import TableReader
 from ciliate.worker import Worker
@@ -30,14 +31,6 @@ from ciliate_cni.server import Answer, Caller
 from ciliate_cni.wire import Request, WireError
 
 log = structlog.get_logger("cni")
-
-
-@dataclass(frozen=True)
-class Program:
-    """The program that every pod's host end runs: an open descriptor, and the kernel's id of it."""
-
-    fd: int
-    id: int
 
 
 @dataclass
@@ -126,7 +119,7 @@ class Verbs:
                 self.queue.settle(*request.attachment)
             known = self.endpoints.of(call.container_id, call.interface)
             if known is not None:
-                wrong: list[str] = await self.worker.call(self.devices.inspect, known, netns, self.program().id)
+                wrong: list[str] = await self.worker.call(self.devices.inspect, known, netns, self.program())
                 if wrong:
                     await self.remove(known)
                     known = None
@@ -143,7 +136,7 @@ class Verbs:
         endpoint = await self._plan(call)
         try:
             self.endpoints.put(endpoint)
-            await self.worker.call(self.devices.attach, endpoint, netns, self.program().fd)
+            await self.worker.call(self.devices.attach, endpoint, netns, self.program())
             await self._realised(endpoint)
         except Exception:
             await self.remove(endpoint)
@@ -230,7 +223,7 @@ class Verbs:
                     f"container {call.container_id} has no interface {call.interface} that Ciliate made",
                 )
             wrong = [result.mismatch(endpoint, call.conf.prev_result)]
-            wrong += await self.worker.call(self.devices.inspect, endpoint, netns, self.program().id)
+            wrong += await self.worker.call(self.devices.inspect, endpoint, netns, self.program())
             if any(wrong):
                 raise CniError(
                     Code.MISMATCH,

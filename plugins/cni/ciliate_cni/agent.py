@@ -1,0 +1,209 @@
+"""The plugin at work: what starts when, what waits for what, and what is adopted after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+
+from ciliate.context import Context
+from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
+from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINT_POLICIES, ENDPOINTS_MAP, Endpoint
+from ciliate.model.event import PACKETS_MAP
+from ciliate.model.ipam import NODE_RANGES, Ipam
+from ciliate.model.ipcache import claims_table
+from ciliate.store import ObjectKey
+
+from ciliate_cni import claims, conflist, datapath, labels
+from ciliate_cni.attach import Devices
+from ciliate_cni.config import CniConfig
+from ciliate_cni.conntrack import Collector
+from ciliate_cni.datapath import Datapath
+from ciliate_cni.deletequeue import DeleteQueue
+from ciliate_cni.endpoints import EndpointMaps, Endpoints
+from ciliate_cni.host import HostDevice, HostPair, address_changes
+from ciliate_cni.metrics import CniMetrics, packet_counts
+from ciliate_cni.pods import Pods
+from ciliate_cni.removal import Removal
+from ciliate_cni.server import CniServer
+from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
+
+CLAIMS = claims_table("cni")
+
+
+class Agent:
+    """Everything that the plugin keeps in one process."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.config: CniConfig = context.config
+        self.ipam = context.require(Ipam)  # type: ignore[type-abstract]
+        self.socket = Path(self.config.socket) if self.config.socket else context.node.run_dir / "cni.sock"
+        maps = EndpointMaps(
+            context.maps.open(ENDPOINTS_MAP.name, writable=True),
+            context.maps.open(ENDPOINT_IPS_MAP.name, writable=True),
+        )
+        self.endpoints = Endpoints(context.tables, maps)
+        self.policies = context.tables.reader(ENDPOINT_POLICIES)
+        self._ranges = context.tables.reader(NODE_RANGES)
+        self._claims = context.tables.writer(CLAIMS)
+        self._claiming = asyncio.Lock()
+        self.pods = Pods(context.store, context.node.name, self._pod_changed, self._namespace_changed)
+        self.metrics = CniMetrics(context.metrics, self._states, self._packets)
+
+    def start(self) -> None:
+        """Spawn the plugin's tasks."""
+        self.context.health.not_ready("starting", "cni")
+        self.context.spawn("pods", self.pods.follow_pods)
+        self.context.spawn("namespaces", self.pods.follow_namespaces)
+        self.context.spawn("network", self._run)
+
+    def stop(self) -> None:
+        """The socket goes, so that the shim queues deletions at once; all that serves packets stays."""
+        self.socket.unlink(missing_ok=True)
+
+    def is_ready(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint's policy is in the kernel."""
+        return is_realised(self.policies.get(endpoint.id), endpoint)
+
+    async def _run(self) -> None:
+        """Take up the node, then serve. A failure anywhere starts all of it anew; nothing of it touches packets."""
+        families = await self._await_ranges()
+        call = self.context.worker.call
+        with ExitStack() as held:
+            device = await call(HostDevice)
+            held.callback(device.close)
+            devices = await call(Devices)
+            held.callback(devices.close)
+            pair = await call(device.ensure)
+            await call(device.route, pair, self.ipam.ranges())
+            loaded = await call(
+                datapath.load,
+                datapath.object_file(self.config.programs),
+                self.context.maps,
+                self.context.node.bpffs,
+                pair,
+                families,
+            )
+            held.callback(loaded.close)
+            await self._adopt(devices, loaded)
+            await self._serve(device, devices, pair, loaded)
+
+    async def _await_ranges(self) -> set[int]:
+        """Wait until this node has pod ranges; their families."""
+        self.context.health.not_ready("this node has no pod range yet: does the operator run?", "cni")
+        async for _ in self._ranges.changes():
+            if ranges := self.ipam.ranges():
+                return {r.family for r in ranges}
+        raise RuntimeError("the table of ranges has ended")
+
+    async def _adopt(self, devices: Devices, loaded: Datapath) -> None:
+        """Take over the last life's endpoints as they are; repair what is wrong, forget what is gone."""
+        log = self.context.log
+        known = self.endpoints.all()
+        damages = await self.context.worker.call(devices.survey, known, loaded.from_pod)
+        for damage in damages:
+            log.warning(
+                "endpoint", id=damage.endpoint, wrong=damage.what, done="forgotten" if damage.lost else "repaired"
+            )
+            endpoint = self.endpoints.get(damage.endpoint)
+            if damage.lost and endpoint is not None:
+                self.endpoints.delete(endpoint)
+                self.endpoints.release([endpoint.id])
+        kept = {f"{e.container_id}/{e.interface}" for e in self.endpoints.all()}
+        for attachment in [a for a in self.ipam.attachments() if a not in kept]:
+            self.ipam.release(attachment)
+        removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
+        foreign = self.endpoints.fill_maps()
+        self.endpoints.complete()
+        log.info("endpoints adopted", endpoints=len(kept), orphans_removed=removed, foreign_entries=foreign)
+
+    async def _serve(self, device: HostDevice, devices: Devices, pair: HostPair, loaded: Datapath) -> None:
+        removal = Removal(self.context.worker, devices, self.endpoints)
+        mtu = await self.context.worker.call(device.mtu)
+        verbs = Verbs(
+            config=self.config,
+            cluster=self.context.node.cluster,
+            endpoints=self.endpoints,
+            devices=devices,
+            worker=self.context.worker,
+            removal=removal,
+            ipam=self.ipam,
+            pods=self.pods,
+            queue=DeleteQueue(self.socket.parent),
+            policies=self.policies,
+            program=lambda: loaded.from_pod,
+            mtu=lambda: self.config.mtu or mtu,
+            observe=self.metrics.call,
+        )
+        if done := await verbs.delete_queued():
+            self.context.log.info("deletions from while the agent was down", done=done)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(removal.run())
+            tasks.create_task(CniServer(self.socket, verbs.handle, refuse_frame).run())
+            tasks.create_task(self._keep_ranges(device, pair))
+            tasks.create_task(self._keep_addresses(device))
+            tasks.create_task(self._collect(loaded))
+            tasks.create_task(self._late_deletions(verbs))
+            if self.config.install:
+                await asyncio.to_thread(conflist.install, self.config, self.socket)
+            self.context.health.ready("cni")
+
+    async def _keep_ranges(self, device: HostDevice, pair: HostPair) -> None:
+        async for _ in self._ranges.changes():
+            await self.context.worker.call(device.route, pair, self.ipam.ranges())
+            await self._claim(device)
+
+    async def _keep_addresses(self, device: HostDevice) -> None:
+        async for _ in address_changes():
+            await self._claim(device)
+
+    async def _claim(self, device: HostDevice) -> None:
+        async with self._claiming:
+            addresses = await self.context.worker.call(device.addresses)
+            with self.context.tables.commit():
+                claims.write(self._claims, claims.claims(addresses, self.ipam.ranges()))
+
+    async def _collect(self, loaded: Datapath) -> None:
+        maps = self.context.maps
+        tables = {spec.name: maps.open(spec.name, writable=True) for spec in (CONNTRACK_MAP, CONNTRACK_NEW_MAP)}
+        collector = Collector(loaded.collect, tables, maps.open("collect_keys", writable=True).mmap(writable=True))
+        while True:
+            await asyncio.sleep(self.config.conntrack_interval)
+            self.metrics.collected(await asyncio.to_thread(collector.collect))
+
+    async def _late_deletions(self, verbs: Verbs) -> None:
+        """A shim that gave up on us just before we answered has written its deletion down after we had looked."""
+        while True:
+            await asyncio.sleep(5)
+            await verbs.delete_queued()
+
+    def _pod_changed(self, key: ObjectKey) -> None:
+        self._refresh([e for e in self.endpoints.all() if (e.namespace, e.pod) == tuple(key)])
+
+    def _namespace_changed(self, key: ObjectKey) -> None:
+        self._refresh([e for e in self.endpoints.all() if e.namespace == key.name])
+
+    def _refresh(self, endpoints: list[Endpoint]) -> None:
+        """Bring rows up to date with their Pod and Namespace objects."""
+        changed = []
+        for endpoint in endpoints:
+            pod = self.pods.known(ObjectKey(endpoint.namespace, endpoint.pod), endpoint.pod_uid)
+            if pod is None:
+                continue
+            namespace = self.pods.namespaces.get(endpoint.namespace)
+            fresh = labels.applied(endpoint, pod, namespace, self.context.node.cluster)
+            if fresh != endpoint:
+                changed.append(fresh)
+        if changed:
+            self.endpoints.put_all(changed)
+
+    def _states(self) -> dict[str, int]:
+        """Endpoints by Cilium's names of their states."""
+        counts = {"ready": 0, "waiting-for-identity": 0}
+        for endpoint in self.endpoints.all():
+            counts["ready" if self.is_ready(endpoint) else "waiting-for-identity"] += 1
+        return counts
+
+    def _packets(self) -> list[tuple[int, int, int, int]]:
+        return packet_counts(self.context.maps.open(PACKETS_MAP.name).items())

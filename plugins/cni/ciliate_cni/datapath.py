@@ -1,0 +1,97 @@
+"""The program set of a node: loaded or taken over from the last life, pinned, attached to the node's own device."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ciliate
+import structlog
+from ciliate.kernel.errors import KernelError
+from ciliate.maps.registry import MapRegistry
+from ciliate.model.identity import Reserved
+from ciliate.programs.attach import Hook, attach_clsact, attach_tcx
+from ciliate.programs.object import ProgramSet
+from ciliate.programs.program import Program
+
+from ciliate_cni.conntrack import TIMEOUTS, ticks_per_second
+from ciliate_cni.host import HostPair
+from ciliate_cni.links import mac_bytes
+
+log = structlog.get_logger("cni.datapath")
+OBJECT = "node.bpf.o"
+_EVENT_INTERVAL = 5
+_DROP_WINDOW = 1
+
+
+@dataclass(frozen=True)
+class Datapath:
+    """The programs that endpoints and the node's device run."""
+
+    programs: ProgramSet
+    fresh: bool
+    """Loaded now; else the pinned set was current and goes on."""
+
+    @property
+    def from_pod(self) -> Program:
+        """What every pod's host end runs."""
+        return self.programs.program("from_pod")
+
+    @property
+    def collect(self) -> Program:
+        """What removes conntrack entries."""
+        return self.programs.program("conntrack_collect")
+
+    def close(self) -> None:
+        """Let go of the programs; they go on in the kernel."""
+        self.programs.close()
+
+
+def object_file(configured: str) -> Path:
+    """The compiled programs. Raises FileNotFoundError that says how to compile them."""
+    folder = Path(configured) if configured else Path(ciliate.__file__).parent / "_bpf" / "build"
+    path = folder / OBJECT
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "the compiled programs are missing; run `make bpf`", str(path))
+    return path
+
+
+def settings(pair: HostPair, families: Iterable[int]) -> dict[str, int | bytes]:
+    """The read-only data that the programs are loaded with."""
+    hz, enabled = ticks_per_second(), set(families)
+    both = len(enabled) == 2
+    return {
+        "host_ifindex": pair.host_index,
+        "host_mac": mac_bytes(pair.mac),
+        "ipv4_enabled": int(4 in enabled),
+        "ipv6_enabled": int(6 in enabled),
+        "world_ipv4_identity": int(Reserved.WORLD_IPV4 if both else Reserved.WORLD),
+        "world_ipv6_identity": int(Reserved.WORLD_IPV6 if both else Reserved.WORLD),
+        **{name: seconds * hz for name, seconds in TIMEOUTS.items()},
+        "event_interval": _EVENT_INTERVAL * hz,
+        "drop_window": _DROP_WINDOW * hz,
+    }
+
+
+def load(path: Path, registry: MapRegistry, bpffs: Path, pair: HostPair, families: Iterable[int]) -> Datapath:
+    """Load the set, or take over the pinned one if it is equal, and have from_host judge what the host sends to pods.
+
+    Raises what `ProgramSet.load_or_adopt` raises; then all that is attached stays as it was.
+    """
+    programs, fresh = ProgramSet.load_or_adopt(path, registry, bpffs / "programs", settings(pair, families))
+    _attach_to_host(programs.program("from_host"), pair, bpffs / "links")
+    log.info("data path", programs="loaded" if fresh else "kept", hash=programs.hash)
+    return Datapath(programs, fresh)
+
+
+def _attach_to_host(program: Program, pair: HostPair, folder: Path) -> None:
+    """By tcx where the kernel has it, since a packet's way is shorter there; else by clsact."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        attach_tcx(pair.net_index, program, Hook.INGRESS, folder / "ciliate_net").close()
+    except KernelError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        attach_clsact(pair.net_index, program)

@@ -1,0 +1,62 @@
+"""The front door of the plugin cni."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ciliate.api.routes import Route
+from ciliate.context import Context
+from ciliate.hookspecs import hookimpl
+from ciliate.maps.spec import MapSpec
+from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
+from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINTS, ENDPOINTS_MAP
+from ciliate.model.event import EVENTS_MAP, PACKETS_MAP
+from ciliate.plugin import Plugin
+from ciliate.tables.spec import TableSpec
+
+from ciliate_cni.agent import CLAIMS, Agent
+from ciliate_cni.api import routes
+from ciliate_cni.config import CniConfig
+from ciliate_cni.endpoints import RESERVES
+
+
+class CniPlugin(Plugin):
+    """Connects containers to the node and keeps their endpoints."""
+
+    name = "cni"
+    description = "CNI server, endpoints and the node's programs"
+    config = CniConfig
+    needs = ("ipam",)
+    needs_same_process = ("ipam",)
+    essential = True
+
+    def __init__(self) -> None:
+        self._agent: Agent | None = None
+
+    @hookimpl
+    def ciliate_tables(self) -> Iterable[TableSpec[Any]]:
+        """Endpoints, what is reserved for them, and what is known of addresses."""
+        return (ENDPOINTS, RESERVES, CLAIMS)
+
+    @hookimpl
+    def ciliate_maps(self) -> Iterable[MapSpec]:
+        """Endpoints, and what the programs keep of flows and packets."""
+        return (ENDPOINTS_MAP, ENDPOINT_IPS_MAP, CONNTRACK_MAP, CONNTRACK_NEW_MAP, EVENTS_MAP, PACKETS_MAP)
+
+    @hookimpl
+    def ciliate_setup(self, context: Context) -> None:
+        """Open what is kept, then start."""
+        self._agent = Agent(context)
+        self._agent.start()
+
+    @hookimpl
+    def ciliate_routes(self) -> Iterable[Route]:
+        """What `ciliate-dbg` shows."""
+        return routes(self._agent) if self._agent is not None else ()
+
+    @hookimpl
+    def ciliate_stop(self) -> None:
+        """Stop answering runtimes."""
+        if self._agent is not None:
+            self._agent.stop()
