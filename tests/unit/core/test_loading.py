@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 from ciliate.loading import load_driver, load_plugins
+
+from tests.unit.core.strangers import install
 
 MODULE = """
 from ciliate.plugin import Plugin
@@ -39,35 +40,27 @@ class Raises(Plugin):
 """
 
 
+ENTRY_POINTS = """
+[ciliate.plugins]
+good = strangers:Good
+needy = strangers:Needy
+lonely = strangers:Lonely
+badhook = strangers:BadHook
+here = strangers:Here
+there = strangers:There
+operators = strangers:Operators
+noplugin = strangers:NoPlugin
+raises = strangers:Raises
+missing = nowhere:Missing
+[ciliate.ipam]
+strange = strangers:Good
+"""
+
+
 @pytest.fixture
 def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution with good and bad plugins, as an installed package would be."""
-    (tmp_path / "strangers.py").write_text(MODULE)
-    info = tmp_path / "strangers-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        textwrap.dedent("""
-        [ciliate.plugins]
-        good = strangers:Good
-        needy = strangers:Needy
-        lonely = strangers:Lonely
-        badhook = strangers:BadHook
-        here = strangers:Here
-        there = strangers:There
-        operators = strangers:Operators
-        noplugin = strangers:NoPlugin
-        raises = strangers:Raises
-        missing = nowhere:Missing
-        [ciliate.ipam]
-        strange = strangers:Good
-        """)
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    from stevedore.extension import ExtensionManager
-
-    monkeypatch.setattr(ExtensionManager, "ENTRY_POINT_CACHE", {})
-    sys.modules.pop("strangers", None)
+    install(tmp_path, monkeypatch, "strangers", MODULE, ENTRY_POINTS)
 
 
 @pytest.mark.usefixtures("strangers")
