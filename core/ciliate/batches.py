@@ -34,14 +34,13 @@ class Batches:
         """Drain a ring from this process's loop."""
         self.detach()
         self._ring = ring
-        asyncio.get_running_loop().add_reader(ring.fileno(), self._drain)
+        asyncio.get_running_loop().add_reader(ring.fd, self._drain)
         self._drain()
 
     def detach(self) -> None:
         """Stop draining; what is in the ring stays there for the next drain."""
         if self._ring is not None:
-            asyncio.get_running_loop().remove_reader(self._ring.fileno())
-            self._ring.close()
+            asyncio.get_running_loop().remove_reader(self._ring.fd)
             self._ring = None
 
     def _drain(self) -> None:

@@ -214,7 +214,7 @@ class Host:
             return
         rings = [spec for spec in self.maps.specs().values() if spec.kind is MapKind.RINGBUF]
         if rings:
-            self.batches.attach(EventRing(self.maps.open(rings[0].name, writable=True), rings[0].value))
+            self.batches.attach(EventRing(self.maps.open(rings[0].name, writable=True)))
 
     def _add_routes(self) -> None:
         from ciliate.routes import core_routes  # the routes show the host, which they import
