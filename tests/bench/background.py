@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +84,7 @@ class Background:
 
     def _change(self) -> None:
         """Give one address another identity, then bump its counter, as policy does: entries first."""
+        os.sched_setaffinity(0, {settings.OTHER_CPU})  # of this thread
         ipcache, stamps = self._lab.map(IPCACHE_MAP), self._lab.map(PEER_STAMPS_MAP).mmap(writable=True)
         while not self._stopped.wait(1 / settings.BACKGROUND_CHANGES):
             address = self._addresses[self.changes % len(self._addresses)]

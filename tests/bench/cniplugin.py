@@ -79,7 +79,7 @@ class Plugin:
         return Calls(figures[:, 1] / 1e6, figures[:, 2] / 1e6, results)
 
 
-def ptp(host: str, state: Path, net: int, families: tuple[int, ...] = (4, 6)) -> Plugin:
+def ptp(host: str, state: Path, net: int, families: tuple[int, ...] = (4, 6), masquerade: bool = False) -> Plugin:
     """The reference: `ptp` with `host-local`, for a host namespace of that name. `state`: an empty folder."""
     ranges = {4: f"10.{net}.0.0/16", 6: f"fd00:{net}::/64"}
     routes = {4: "0.0.0.0/0", 6: "::/0"}
@@ -87,7 +87,7 @@ def ptp(host: str, state: Path, net: int, families: tuple[int, ...] = (4, 6)) ->
         "cniVersion": "0.4.0",
         "name": f"cbench{net}",
         "type": "ptp",
-        "ipMasq": False,
+        "ipMasq": masquerade,
         "ipam": {
             "type": "host-local",
             "dataDir": str(state),
@@ -109,12 +109,13 @@ def addresses(result: dict[str, Any]) -> dict[int, str]:
     return {6 if ":" in address else 4: address for address in plain}
 
 
-def ptp_link(made: spaces.Spaces, state: Path, net: int) -> spaces.Link:
-    """Two pods joined by the reference plugin, as a runtime would have them."""
-    host, client, server = made.add("ptp-h", "ptp-c", "ptp-s")
+def ptp_link(made: spaces.Spaces, state: Path, net: int, masquerade: bool = True) -> spaces.Link:
+    """Two pods joined by the reference plugin. Masquerading, as it is deployed, brings conntrack into the path."""
+    name = "ptp" if masquerade else "ptp plain"
+    host, client, server = made.add(*(f"ptp{net}-{part}" for part in ("h", "c", "s")))
     for name in (host, client, server):
         no_duplicate_detection(name)
     pods = [Container(name, spaces.NETNS / name) for name in (client, server)]
-    added = ptp(host, state, net).call("ADD", pods)
+    added = ptp(host, state, net, masquerade=masquerade).call("ADD", pods)
     reached = addresses(added.results[1])
-    return spaces.Link("ptp", pods[0].netns, (pods[1].netns,), {family: (reached[family],) for family in reached})
+    return spaces.Link(name, pods[0].netns, (pods[1].netns,), {family: (reached[family],) for family in reached})

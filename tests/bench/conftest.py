@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bench import cniplugin, settings, spaces
+from tests.bench import cniplugin, spaces
 from tests.bench.measure import Bench
 from tests.bench.report import load, markdown
 
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from tests.bench.lab import Lab
 
 
+STARTED = time.time()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _rooted() -> Iterator[None]:
-    """Root only; and everything but the load keeps off the CPU that is measured."""
+def _rooted() -> None:
+    """Root only."""
     if os.geteuid() != 0:
         pytest.skip("benchmarks make network namespaces: run them as root")
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {settings.OTHER_CPU} if settings.OTHER_CPU in before else before)
-    yield
-    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +65,13 @@ def forward(made: spaces.Spaces) -> spaces.Link:
 @pytest.fixture(scope="session")
 def ptp(made: spaces.Spaces, tmp_path_factory: pytest.TempPathFactory) -> spaces.Link:
     """Two pods of the reference plugin."""
-    if not (cniplugin.REFERENCE / "ptp").exists():
-        pytest.skip(f"{cniplugin.REFERENCE}/ptp is not there: install containernetworking-plugins")
-    return cniplugin.ptp_link(made, Path(tmp_path_factory.mktemp("ptp")), 204)
+    return cniplugin.ptp_link(made, tmp_path_factory.mktemp("ptp"), 204)
+
+
+@pytest.fixture(scope="session")
+def ptp_plain(made: spaces.Spaces, tmp_path_factory: pytest.TempPathFactory) -> spaces.Link:
+    """The same without masquerading: routing by the host's stack alone."""
+    return cniplugin.ptp_link(made, tmp_path_factory.mktemp("ptp"), 206, masquerade=False)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +86,7 @@ def lab() -> Iterator[Lab]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was measured, as markdown, so that a run's log is its record."""
-    if reports := load():
+    """Print what this run measured, as markdown, so that its log is its record."""
+    if reports := load(since=STARTED):
         terminalreporter.section("benchmarks (build/bench/results)")
         terminalreporter.write_line("\n".join(markdown(reports)))

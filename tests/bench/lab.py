@@ -102,6 +102,12 @@ class Lab:
         found = {process["name"]: int(process["pid"]) for process in running["processes"] if process["pid"]}
         return found | {"supervisor": int(running["supervisor"])}
 
+    def pin(self, cpus: set[int]) -> None:
+        """Keep every thread of the node's processes on some CPUs."""
+        for pid in self.processes().values():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cpus)
+
     def ready(self) -> bool:
         """Whether the agent answers and says that it is ready."""
         try:

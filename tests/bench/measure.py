@@ -40,8 +40,8 @@ class Workload:
 class Sample(msgspec.Struct, frozen=True):
     """What netbench printed. Latencies are of one operation, in microseconds.
 
-    `cpu_seconds` is the processor time of client and server together, softirqs on their time included. On a quiet machine
-    it equals `seconds`, for both are on one CPU and one of them always runs; beside other work it is what they got of it.
+    `cpu_seconds` is the processor time of client and server together, softirqs on their time included. On a quiet
+    machine it equals `seconds`: both are on one CPU and one of them always runs. Beside other work it is what they got.
     """
 
     ops: int

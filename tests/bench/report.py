@@ -10,9 +10,10 @@ import msgspec
 from tests.bench.harness import RESULTS, Report
 
 
-def load(folder: Path = RESULTS) -> list[Report]:
-    """Every report of a folder, by name."""
-    return [msgspec.json.decode(path.read_bytes(), type=Report) for path in sorted(folder.glob("*.json"))]
+def load(folder: Path = RESULTS, since: float = 0) -> list[Report]:
+    """Every report of a folder that was written since a time (seconds since the epoch), by name."""
+    paths = [path for path in sorted(folder.glob("*.json")) if path.stat().st_mtime >= since]
+    return [msgspec.json.decode(path.read_bytes(), type=Report) for path in paths]
 
 
 def markdown(reports: Iterable[Report]) -> Iterator[str]:

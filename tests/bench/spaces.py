@@ -93,11 +93,15 @@ class Spaces:
             ip(["link set lo up"], name)
         return full
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove some of them, and with them their devices."""
+        gone = [name for name in names if name in self._names]
+        ip(f"netns delete {name}" for name in gone if (NETNS / name).exists())
+        self._names = [name for name in self._names if name not in gone]
+
     def close(self) -> None:
-        """Remove every namespace that was made, and with them their devices."""
-        if self._names:
-            ip(f"netns delete {name}" for name in self._names if (NETNS / name).exists())
-        self._names.clear()
+        """Remove all that is left."""
+        self.remove(list(self._names))
 
 
 def _addresses(net: int, peers: int) -> dict[int, tuple[str, ...]]:

@@ -49,10 +49,15 @@ def test_every_peer_answers_in_every_mode(
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
 def test_what_the_peers_cost(
-    bench: Bench, bare: spaces.Link, forward: spaces.Link, ptp: spaces.Link, workload: Workload
+    bench: Bench,
+    bare: spaces.Link,
+    forward: spaces.Link,
+    ptp: spaces.Link,
+    ptp_plain: spaces.Link,
+    workload: Workload,
 ) -> None:
     """No gate: the record of the machine on which the other figures were taken."""
-    comparison = harness.compare(bench, bare, [forward, ptp], workload)
+    comparison = harness.compare(bench, bare, [forward, ptp, ptp_plain], workload)
     report = harness.new_report(f"peers {workload.name}")
     report.rows += comparison.rows()
     report.check()

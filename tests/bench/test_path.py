@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -24,11 +25,14 @@ def pods(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     lab.apply([allow_policy("measured", {"app": "server"}, {"app": "client"}, [(PORT, last), (7900, 7900)])])
     rows = lab.pods(labels)
     peers = [rows[f"peer{i}"] for i in range(plan.spread_peers)]
+    everywhere = os.sched_getaffinity(0)
+    lab.pin({settings.OTHER_CPU})
     with Background(lab, lab.link("noise", rows["noise"], [rows["server"]]), tmp_path_factory.mktemp("noise")):
         yield {
             "one": lab.link("ciliate", rows["client"], [rows["server"]]),
             "spread": lab.link("ciliate spread", rows["client"], peers),
         }
+    lab.pin(everywhere)
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
