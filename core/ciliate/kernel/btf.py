@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 _MAGIC = 0xEB9F
+_DEPTH = 64
 
 
 class BtfError(ValueError):
@@ -85,6 +86,7 @@ class Btf:
     """The types of one object file, from the raw bytes of its `.BTF` section. Raises BtfError if they are damaged."""
 
     def __init__(self, raw: bytes) -> None:
+        self.raw = raw
         try:
             magic, _, _, header, type_at, type_size, string_at, string_size = struct.unpack_from("<HBBIIIII", raw)
             if magic != _MAGIC:
@@ -95,7 +97,9 @@ class Btf:
             while position < end:
                 parsed, position = self._parse(raw, position)
                 self.types.append(parsed)
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
+        except BtfError:
+            raise
+        except (struct.error, IndexError, ValueError) as error:
             raise BtfError(f"BTF is damaged: {error}") from error
 
     def type(self, number: int) -> BtfType:
@@ -107,7 +111,7 @@ class Btf:
     def resolve(self, number: int) -> BtfType:
         """A type without typedefs, const, volatile and tags."""
         found = self.type(number)
-        for _ in range(64):
+        for _ in range(_DEPTH):
             if found.kind not in _WRAPPERS:
                 return found
             found = self.type(found.target)
@@ -115,10 +119,13 @@ class Btf:
 
     def size(self, number: int) -> int:
         """sizeof, in bytes."""
-        found = self.resolve(number)
-        if found.kind is BtfKind.ARRAY:
-            return found.count * self.size(found.target)
-        return 8 if found.kind is BtfKind.PTR else found.size
+        repeat = 1
+        for _ in range(_DEPTH):
+            found = self.resolve(number)
+            if found.kind is not BtfKind.ARRAY:
+                return repeat * (8 if found.kind is BtfKind.PTR else found.size)
+            repeat, number = repeat * found.count, found.target
+        raise BtfError(f"BTF type {number} is a circle of arrays")
 
     def section(self, name: str) -> BtfType | None:
         """A data section (`.rodata`, `.maps`): its members are the variables in it. None: no such section."""
@@ -127,11 +134,13 @@ class Btf:
     def is_big_endian(self, number: int) -> bool:
         """Whether a field is declared in network order, by the typedefs __be16, __be32, __be64."""
         found = self.type(number)
-        while found.kind in _WRAPPERS or found.kind is BtfKind.ARRAY:
+        for _ in range(_DEPTH):
             if found.kind is BtfKind.TYPEDEF and found.name.startswith("__be"):
                 return True
+            if found.kind not in _WRAPPERS and found.kind is not BtfKind.ARRAY:
+                return False
             found = self.type(found.target)
-        return False
+        raise BtfError(f"BTF type {number} is a circle")
 
     def _string(self, offset: int) -> str:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()

@@ -106,7 +106,7 @@ class MapRegistry:
     def names(self) -> list[str]:
         """Names of all pinned maps, whoever owns them; [] if there is no folder."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return sorted(entry.name for entry in os.scandir(self.folder) if not entry.is_dir(follow_symlinks=False))
+            return sorted(entry.name for entry in os.scandir(self.folder) if entry.is_file(follow_symlinks=False))
         return []
 
     def drop_old(self, names: Iterable[str] | None = None) -> None:

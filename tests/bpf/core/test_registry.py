@@ -1,0 +1,158 @@
+"""The registry: who owns which map, what survives a restart, what gives way to a new layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ciliate.kernel.errors import KernelError
+from ciliate.maps.ownership import MapOwnedError
+from ciliate.maps.registry import MapDeclarationError, MapRegistry
+
+from tests.bpf.core.conftest import COUNTERS, DECLARED, RECORDS
+
+KEY = (128, bytes(16))
+
+
+def restarted(registry: MapRegistry) -> MapRegistry:
+    registry.close()
+    return MapRegistry(registry.root)
+
+
+def test_an_equal_map_is_adopted_with_its_content(registry: MapRegistry) -> None:
+    registry.declare(DECLARED, "policy")
+    assert registry.create() == []
+    registry.open("declared", writable=True).update(KEY, (5, 0, 0))
+    number = registry.open("declared").info().id
+    with restarted(registry) as again:
+        again.declare(DECLARED, "policy")
+        assert again.create() == []
+        assert again.open("declared").info().id == number
+        found = again.open("declared").lookup(KEY)
+        assert found is not None
+        assert found["identity"] == 5
+
+
+OTHER_FIELDS = np.dtype([("port", ">u2"), ("pad", "<u2"), ("identity", "<u4")])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        dataclasses.replace(DECLARED, max_entries=7),
+        dataclasses.replace(DECLARED, value=np.dtype([("identity", "<u8")])),
+        dataclasses.replace(DECLARED, value=OTHER_FIELDS),
+    ],
+    ids=["more entries", "a larger value", "other fields of the same size"],
+)
+def test_a_changed_map_is_made_anew_and_the_old_one_kept(registry: MapRegistry, changed: object) -> None:
+    registry.declare(DECLARED, "policy")
+    registry.create()
+    registry.open("declared", writable=True).update(KEY, (5, 0, 0))
+    with restarted(registry) as again:
+        again.declare(changed, "policy")  # type: ignore[arg-type]
+        (change,) = again.create()
+        assert (change.name, again.changes) == ("declared", [change])
+        assert again.open("declared").count() == 0
+        assert change.kept.exists()
+        assert again.names() == ["declared"]
+        again.drop_old()
+        assert not change.kept.exists()
+
+
+def test_stray_things_in_the_folder_do_no_harm(registry: MapRegistry) -> None:
+    (registry.folder / "declared").mkdir(parents=True)
+    (registry.folder / "somebody").mkdir()
+    (registry.folder / "link").symlink_to("nowhere")
+    registry.declare(DECLARED, "policy")
+    registry.declare(COUNTERS, "policy")
+    assert [change.name for change in registry.create()] == ["declared"]
+    assert set(registry.names()) == {"counters", "declared"}
+    registry.delete_all()
+    assert list(registry.root.iterdir()) == []
+
+
+def test_a_map_belongs_to_one_plugin(registry: MapRegistry) -> None:
+    registry.declare(DECLARED, "policy")
+    registry.declare(DECLARED, "policy")
+    with pytest.raises(MapDeclarationError, match="dns declares it, but it belongs to policy"):
+        registry.declare(DECLARED, "dns")
+    with pytest.raises(MapDeclarationError, match=r"declares it twice, .* 500 entries.* 9 entries"):
+        registry.declare(dataclasses.replace(DECLARED, max_entries=9), "policy")
+
+
+def test_a_map_belongs_to_one_process(registry: MapRegistry) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ciliate.maps.registry import MapRegistry\n"
+        "from tests.bpf.core.conftest import DECLARED\n"
+        f"r = MapRegistry(Path({str(registry.root)!r})); r.declare(DECLARED, 'policy'); r.create()\n"
+        "r.open('declared', writable=True).update((128, bytes(16)), (9, 0, 0)); print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True, cwd=Path.cwd()) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        registry.declare(DECLARED, "policy")
+        with pytest.raises(MapOwnedError, match=f"map declared is owned by process {other.pid} "):
+            registry.create()
+        with pytest.raises(MapOwnedError, match="is not this process's"):
+            registry.open(DECLARED, writable=True)
+        reader = registry.open(DECLARED)
+        found = reader.lookup(KEY)
+        reader.close()
+        other.kill()
+    assert found is not None
+    assert found["identity"] == 9
+    registry.create()
+    assert registry.open("declared", writable=True).count() == 1
+
+
+def test_opening_what_nobody_made_or_declared_says_so(registry: MapRegistry) -> None:
+    with pytest.raises(KernelError, match=r"opening the pin .*/maps/declared: No such file"):
+        registry.open(DECLARED)
+    with pytest.raises(MapDeclarationError, match="map nonsense is declared by nobody here"):
+        registry.open("nonsense")
+
+
+def test_a_reader_of_another_version_is_refused(registry: MapRegistry) -> None:
+    registry.declare(DECLARED, "policy")
+    registry.create()
+    with pytest.raises(MapDeclarationError, match=r"500 entries.*not.*9 entries"):
+        MapRegistry(registry.root).open(dataclasses.replace(DECLARED, max_entries=9))
+
+
+def test_without_a_bpffs_the_mount_command_is_named() -> None:
+    with tempfile.TemporaryDirectory(prefix="coreb-") as folder:
+        registry = MapRegistry(Path(folder) / "ciliate")
+        registry.declare(DECLARED, "policy")
+        with pytest.raises(KernelError, match="mount -t bpf bpf") as refused:
+            registry.create()
+        assert folder in str(refused.value)
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_a_ring_buffer_is_made_and_adopted(registry: MapRegistry) -> None:
+    registry.declare(RECORDS, "hubble")
+    registry.create()
+    with restarted(registry) as again:
+        again.declare(RECORDS, "hubble")
+        assert again.create() == []
+
+
+def test_without_rights_the_error_says_which(registry: MapRegistry) -> None:
+    registry.declare(DECLARED, "policy")
+    registry.create()
+    code = (
+        "import os; from pathlib import Path; from ciliate.maps.registry import MapRegistry\n"
+        "from tests.bpf.core.conftest import DECLARED\n"
+        f"r = MapRegistry(Path({str(registry.root)!r})); os.setuid(65534)\n"
+        "try: r.open(DECLARED)\n"
+        "except OSError as error: print(error)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
+    assert "CAP_BPF" in shown.stdout
