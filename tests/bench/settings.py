@@ -55,6 +55,7 @@ class Plan:
     spread_ports: int
     cni_rounds: int  # of CNI_CHUNK ADDs and DELs, alternating between the plugins
     cni_at_once: int
+    cni_bursts: int
     endpoints: int  # of the SIGKILL test
 
 
@@ -103,6 +104,7 @@ _QUICK = Plan(
     spread_ports=50,
     cni_rounds=3,
     cni_at_once=100,
+    cni_bursts=1,
     endpoints=50,
 )
 _FULL = Plan(
@@ -116,6 +118,7 @@ _FULL = Plan(
     spread_ports=4,
     cni_rounds=20,
     cni_at_once=100,
+    cni_bursts=5,
     endpoints=250,
 )
 
