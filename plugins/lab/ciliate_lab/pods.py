@@ -159,7 +159,10 @@ def _parse_label(text: str) -> tuple[str, str]:
 
 
 def _unscheduled(pod: Object) -> str:
-    return "no answer from its node's kubelet" if pod["spec"].get("nodeName") else "not bound to a node: is one ready?"
+    node = pod["spec"].get("nodeName")
+    if not node:
+        return "it is not bound to a node: is one ready? `ciliate lab status` tells"
+    return f"its node has not connected it yet; `ciliate lab logs --process {node}/agent` may say why"
 
 
 def _said(lab: LabPlace, pod: Object) -> str:
