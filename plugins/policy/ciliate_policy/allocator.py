@@ -40,6 +40,10 @@ class Allocator:
         numbers = self._numbers.get(labels)
         return min(numbers) if numbers else None
 
+    def is_known(self, number: int) -> bool:
+        """Whether a number stands for something in the cluster."""
+        return number in self._labels
+
     def learn(self, number: int, labels: Labels) -> None:
         """A number stands for some labels."""
         self.forget(number)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from ciliate.model.endpoint import POLICY_AUDIT, POLICY_NOT_READY
+from ciliate.model.endpoint import ENDPOINT_POLICY_ENTRY, POLICY_AUDIT, POLICY_NOT_READY
 from ciliate.model.policy import RuleSet
 
 from ciliate_policy.engine import Changes, EndpointPolicies, Engine, Refreshed
@@ -79,10 +79,11 @@ class Realiser:
 
     def write_entries(self, changes: Changes, done: Realised) -> Iterator[None]:
         """First half: every entry that is new is in the map when this ends. Ends a slice at each yield."""
-        prepared = self._prepare(changes)
-        self._save(self._rule_sets.take_new())
         self._refresh(changes.refreshed, done)
-        for resolved, keys, values in prepared:
+        fresh = self._number(changes)
+        for resolved in fresh:
+            keys, values = self._encode(resolved, resolved.entries)
+            self._save(self._rule_sets.take_new())
             for start in range(0, len(keys), SLICE):
                 self._entries.update_batch(keys[start : start + SLICE], values[start : start + SLICE])
                 done.written += len(keys[start : start + SLICE])
@@ -93,17 +94,19 @@ class Realiser:
 
     def point(self, changes: Changes, done: Realised) -> None:
         """Second half: endpoints get their policies, all of them in one go; verdicts that changed are judged anew."""
-        pointed = [one for one in changes.endpoints.values() if self._engine.realised.get(one.endpoint.id) is one]
-        numbers = np.fromiter((one.endpoint.id for one in pointed), np.int64, len(pointed))
-        for name, values in (
-            ("flags", [self._flags] * len(pointed)),
-            ("identity", [one.endpoint.identity for one in pointed]),
-            ("ingress", [self._ids[one.ingress] for one in pointed]),
-            ("egress", [self._ids[one.egress] for one in pointed]),
-        ):
-            self._slots[name][numbers] = values
+        wanted = [one for one in changes.endpoints.values() if self._engine.realised.get(one.endpoint.id) is one]
+        numbers = np.fromiter((one.endpoint.id for one in wanted), np.int64, len(wanted))
+        slots = np.zeros(len(wanted), ENDPOINT_POLICY_ENTRY)
+        slots["flags"] = self._flags
+        slots["identity"] = [one.endpoint.identity for one in wanted]
+        slots["ingress"] = [self._ids[one.ingress] for one in wanted]
+        slots["egress"] = [self._ids[one.egress] for one in wanted]
+        different = self._slots[numbers] != slots
+        numbers, slots = numbers[different], slots[different]
+        for name in ("flags", "identity", "ingress", "egress"):
+            self._slots[name][numbers] = slots[name]
         self.bump(numbers)
-        done.endpoints.update({one.endpoint.id: one for one in pointed})
+        done.endpoints.update({one.endpoint.id: one for one in wanted})
         changed = {one.resolved for one in changes.refreshed if not one.fresh}
         if changed:
             self.bump(self._engine.users(changed))
@@ -147,9 +150,9 @@ class Realiser:
         profiles = {id(profile): profile for resolved in self._ids for profile in resolved.entries.values()}
         return {self._rule_sets.number(value.rules) for profile in profiles.values() for value in profile.values()}
 
-    def _prepare(self, changes: Changes) -> list[tuple[Resolved, Array, Array]]:
-        """Ids for new policies, and what is to be written of each: nothing of one that the map holds already."""
-        prepared = []
+    def _number(self, changes: Changes) -> list[Resolved]:
+        """Give new policies their ids; those whose entries the map does not hold already."""
+        fresh = []
         for resolved in changes.created:
             if resolved in self._ids or not self._engine.in_use(resolved):
                 continue
@@ -159,11 +162,8 @@ class Realiser:
                 self._whole.add(resolved)
                 continue
             self._ids[resolved], self._next = self._next, self._next + 1
-            prepared.append((resolved, *self._encode(resolved, resolved.entries)))
-        for one in changes.refreshed:
-            for value in one.after.values():
-                self._rule_sets.number(value.rules)
-        return prepared
+            fresh.append(resolved)
+        return fresh
 
     def _adopted(self, resolved: Resolved, changes: Changes) -> int | None:
         """The id of an earlier life's policy that is the same to the last entry, for the first endpoint that has it."""
@@ -181,7 +181,7 @@ class Realiser:
 
     def _refresh(self, refreshed: list[Refreshed], done: Realised) -> None:
         keys, values = [], []
-        for one in refreshed:
+        for one in _net(refreshed):
             if one.resolved not in self._ids:
                 continue
             written, gone = differing(one.before, one.after)
@@ -192,12 +192,23 @@ class Realiser:
             if gone:
                 lost = {key: one.before[key] for key in gone}
                 self._stale.append(self._encode(one.resolved, {one.identity: lost})[0])
+        self._save(self._rule_sets.take_new())
         if keys:
             done.written += sum(map(len, keys))
             self._entries.update_batch(np.concatenate(keys), np.concatenate(values))
 
     def _encode(self, resolved: Resolved, entries: dict[int, Profile]) -> tuple[Array, Array]:
         return encode(self._ids[resolved], resolved.key.direction, entries, self._rule_sets.number)
+
+
+def _net(refreshed: list[Refreshed]) -> Iterable[Refreshed]:
+    """Several changes of one identity in one policy as one: what is gone and back again must not be deleted."""
+    net: dict[tuple[Resolved, int], Refreshed] = {}
+    for one in refreshed:
+        first = net.get((one.resolved, one.identity))
+        before, fresh = (one.before, one.fresh) if first is None else (first.before, first.fresh)
+        net[one.resolved, one.identity] = Refreshed(one.resolved, one.identity, before, one.after, fresh)
+    return net.values()
 
 
 class SaveRuleSets(Protocol):

@@ -1,0 +1,447 @@
+"""The plugin at work on a node: what it is told goes into the engine, what the engine says goes into the kernel.
+
+Everything that is decided is realised in rounds, by one task. A new pod with a known identity and known policies does
+not wait for a round. If a round fails, the next one begins with everything anew, as after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import TypeVar
+
+from ciliate.context import Context
+from ciliate.model.endpoint import (
+    ENDPOINT_POLICIES,
+    ENDPOINT_POLICY_MAP,
+    ENDPOINT_STAMPS_MAP,
+    PEER_STAMPS_MAP,
+    Endpoint,
+    EndpointPolicy,
+)
+from ciliate.model.identity import CLUSTER_SCOPE, IDENTITIES, LOCAL_SCOPE, Identity, Reserved
+from ciliate.model.ipcache import IPCACHE, IPCACHE_MAP, IpcacheClaim, claims_table
+from ciliate.model.policy import POLICY_MAP, POLICY_REVISIONS, RULE_SETS, PolicyRevision, RuleSet
+
+from ciliate_policy.allocator import Allocator, Labels
+from ciliate_policy.cidrs import Prefix, network_of
+from ciliate_policy.config import PolicyConfig
+from ciliate_policy.engine import Changes, EndpointPolicies, Engine, EngineOptions, LocalEndpoint
+from ciliate_policy.identities import LocalIdentities, world_identity
+from ciliate_policy.ipcache import ENDPOINTS, POLICY, Ipcache
+from ciliate_policy.ipcache_writer import IpcacheWriter
+from ciliate_policy.labels import CLUSTER, LabelFilter
+from ciliate_policy.realise import Realised, Realiser
+from ciliate_policy.rule_sets import RuleSets
+from ciliate_policy.rules import CidrGroup, Policy, PolicyKey
+
+T = TypeVar("T")
+SLICE_SECONDS = 0.005
+"""How long a round may hold the loop."""
+SOURCES = (
+    "CiliumIdentity",
+    "CiliumCIDRGroup",
+    "CiliumNetworkPolicy",
+    "CiliumClusterwideNetworkPolicy",
+    "NetworkPolicy",
+)
+"""Kinds whose objects must all be known before anything is decided."""
+
+
+class PolicyAgent:
+    """One node's policy. Methods are called from one loop and never wait, except `work`."""
+
+    def __init__(self, context: Context) -> None:
+        config: PolicyConfig = context.config
+        self.context = context
+        self.config = config
+        self.cluster = context.node.cluster
+        tables = context.tables
+        self.identities = tables.writer(IDENTITIES)
+        self.rule_set_table = tables.writer(RULE_SETS)
+        self.endpoint_policies = tables.writer(ENDPOINT_POLICIES)
+        self.revisions = tables.writer(POLICY_REVISIONS)
+        self.ipcache_table = tables.writer(IPCACHE)
+        self.claims = tables.writer(claims_table(POLICY))
+        self.allocator = Allocator(context.store)
+        self.filter = LabelFilter(config.labels)
+        self.rule_sets = RuleSets(self.rule_set_table.rows.values())
+        options = EngineOptions(config.enable_policy, config.allow_localhost != "policy", config.ipv4, config.ipv6)
+        local = LocalIdentities(row for row in self.identities.rows.values() if row.id in LOCAL_SCOPE)
+        self.engine = Engine(options, local)
+        self.ipcache = Ipcache()
+        self.endpoints: dict[int, Endpoint] = {}  # rows, by id
+        self.waiting: dict[int, Endpoint] = {}  # rows that are to be entered into the engine
+        self.status_due: dict[PolicyKey, PolicyRevision] = {}
+        self.status_wake = asyncio.Event()
+        self._relevant: dict[tuple[str, ...], Labels] = {}
+        self._prefixes: dict[int, list[str]] = {}
+        self._missing: set[str] = {*SOURCES, ENDPOINTS}
+        self._unclaimed: set[str] = set()
+        self._changed: set[PolicyKey] = set()
+        self._allocating: dict[Labels, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._known = asyncio.Event()
+        self._realiser: Realiser | None = None
+        self._writer: IpcacheWriter | None = None
+        self._open_maps()
+        for version, prefix in ((4, "0.0.0.0/0"), (6, "::/0")):
+            world = world_identity(version, config.ipv4, config.ipv6)
+            self.claim(IpcacheClaim(prefix=prefix, identity=world))
+        for number, labels in self.engine.labels.items():
+            self.identities.put(Identity(id=number, labels=labels))
+        context.health.not_ready(self._missing_text())
+
+    def _open_maps(self) -> None:
+        maps = self.context.maps
+        self._policy_map = maps.open(POLICY_MAP, writable=True)
+        self._ipcache_map = maps.open(IPCACHE_MAP, writable=True)
+        self._slots = maps.open(ENDPOINT_POLICY_MAP, writable=True).mmap(writable=True)
+        self._stamps = maps.open(ENDPOINT_STAMPS_MAP, writable=True).mmap(writable=True)
+        self._peer_stamps = maps.open(PEER_STAMPS_MAP, writable=True).mmap(writable=True)
+
+    @property
+    def realiser(self) -> Realiser | None:
+        """The writer of the policy maps, once everything is known."""
+        return self._realiser
+
+    # What is told
+
+    def complete(self, source: str) -> None:
+        """A source has told everything that there was at the start."""
+        self._missing.discard(source)
+        if not self._missing:
+            self._known.set()
+        else:
+            self.context.health.not_ready(self._missing_text())
+
+    def _missing_text(self) -> str:
+        return f"waits for all of {', '.join(sorted(self._missing))}"
+
+    def wait_for_claims(self, source: str, complete: bool) -> None:
+        """Whether a table of claims has told everything: until all have, nothing is pruned from the ipcache."""
+        if complete:
+            self._unclaimed.discard(source)
+        else:
+            self._unclaimed.add(source)
+        self.wake()
+
+    def wake(self) -> None:
+        """There is something to do for a round."""
+        self._wake.set()
+
+    def set_policy(self, policy: Policy) -> None:
+        """A policy is new or has changed."""
+        if self.engine.set_policy(policy):
+            self._changed.add(policy.key)
+            self.wake()
+
+    def remove_policy(self, key: PolicyKey) -> None:
+        """A policy is gone."""
+        if self.engine.remove_policy(key):
+            self._changed.add(key)
+            self.wake()
+
+    def set_group(self, group: CidrGroup) -> None:
+        """A CIDR group is new or has changed."""
+        self.engine.set_group(group)
+        self.wake()
+
+    def remove_group(self, name: str) -> None:
+        """A CIDR group is gone."""
+        self.engine.remove_group(name)
+        self.wake()
+
+    def set_identity(self, number: int, labels: Labels) -> None:
+        """A number of the cluster stands for some labels."""
+        self.allocator.learn(number, labels)
+        self.identities.put(Identity(id=number, labels=labels))
+        self.engine.set_identity(number, labels)
+        self._reconsider(labels)
+        self.wake()
+
+    def remove_identity(self, number: int) -> None:
+        """A number is free again. Pods of this node that have it get another."""
+        labels = self.allocator.forget(number)
+        if labels is None:
+            return
+        if any(endpoint.identity == number for endpoint in self.engine.endpoints.values()):
+            self._reconsider(labels)  # the number keeps its meaning here until they have got one
+        else:
+            self._forget_identity(number)
+        self.wake()
+
+    def _forget_identity(self, number: int) -> None:
+        self.engine.remove_identity(number)
+        self.identities.delete(number)
+
+    def _reconsider(self, labels: Labels) -> None:
+        """Pods with these labels may have another number from now on: of several, the lowest."""
+        wanted = self.allocator.known(labels)
+        for number, endpoint in self.engine.endpoints.items():
+            if endpoint.identity != wanted and self.engine.labels.get(endpoint.identity) == labels:
+                self.waiting[number] = self.endpoints[number]
+
+    def claim(self, claim: IpcacheClaim) -> None:
+        """A prefix of this plugin's own."""
+        self.claims.put(claim)
+        self.ipcache.put(POLICY, claim)
+
+    def set_endpoint(self, row: Endpoint) -> None:
+        """A pod is there, or has changed. With nothing to be worked out for it, it is realised when this returns."""
+        self.endpoints[row.id] = row
+        self.waiting[row.id] = row
+        if not self._known.is_set() or self._realiser is None or not self._admit(row):
+            self.wake()
+
+    def remove_endpoint(self, number: int) -> None:
+        """A pod is gone."""
+        self.endpoints.pop(number, None)
+        self.waiting.pop(number, None)
+        self.engine.remove_endpoint(number)
+        for prefix in self._prefixes.pop(number, []):
+            self.ipcache.remove(ENDPOINTS, prefix)
+        self.endpoint_policies.delete(number)
+        if self._realiser is not None:
+            self._realiser.clear(number)
+        self.wake()
+
+    # Endpoints into the engine
+
+    def _admit(self, row: Endpoint) -> bool:
+        """The short way of a new pod: identity and policies are known and in the kernel. False: a round must do it."""
+        assert self._realiser is not None
+        if not self._enter(row):
+            return False
+        policies = self.engine.take_endpoint(row.id)
+        if policies is None:
+            return False
+        if self._writer is None or not self._realiser.is_ready(policies):
+            self.engine.put_back(policies)
+            return False
+        self._writer.write()
+        done = Realised()
+        self._realiser.point(Changes(endpoints={row.id: policies}), done)
+        self._write_rows(done.endpoints.values())
+        return True
+
+    def _enter(self, row: Endpoint) -> bool:
+        """Tell the engine of a pod. False: its identity must be allocated first, which then starts another round."""
+        labels = self.identity_labels(row.labels)
+        identity = Reserved.INIT if not labels else self.allocator.known(labels)
+        if identity is None or identity not in self.engine.labels:
+            self._allocate(labels)
+            return False
+        self.waiting.pop(row.id, None)
+        self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
+        self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
+        self._claim_addresses(row, identity)
+        return True
+
+    def identity_labels(self, labels: tuple[str, ...]) -> Labels:
+        """The identity-relevant ones; empty for a pod that is not known yet."""
+        found = self._relevant.get(labels)
+        if found is None:
+            found = self.filter.identity_labels(labels)
+            if found and not any(label.startswith("reserved:") for label in found):
+                found = tuple(sorted({*found, f"k8s:{CLUSTER}={self.cluster}"}))
+            if len(self._relevant) > 10_000:
+                self._relevant.clear()
+            self._relevant[labels] = found
+        return found
+
+    def _claim_addresses(self, row: Endpoint, identity: int) -> None:
+        prefixes = [f"{row.ipv4}/32"] * bool(row.ipv4) + [f"{row.ipv6}/128"] * bool(row.ipv6)
+        for prefix in self._prefixes.get(row.id, []):
+            if prefix not in prefixes:
+                self.ipcache.remove(ENDPOINTS, prefix)
+        self._prefixes[row.id] = prefixes
+        for prefix in prefixes:
+            self.ipcache.put(ENDPOINTS, IpcacheClaim(prefix=prefix, identity=identity))
+
+    def _allocate(self, labels: Labels) -> None:
+        if labels in self._allocating:
+            return
+        task = asyncio.get_running_loop().create_task(self._allocate_now(labels))
+        self._allocating[labels] = task
+        task.add_done_callback(lambda _: self._allocating.pop(labels, None))
+
+    async def _allocate_now(self, labels: Labels) -> None:
+        delay = 0.05
+        while True:
+            try:
+                number = await self.allocator.allocate(labels)
+            except Exception as error:
+                self.context.health.not_ready(f"{type(error).__name__}: {error}", "identity allocation")
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5.0)
+                continue
+            self.context.health.drop("identity allocation")
+            self.set_identity(number, labels)
+            return
+
+    # Rounds
+
+    async def work(self) -> None:
+        """Realise what is decided, for ever. Begins, in every life of the task, with all that there is."""
+        self._realiser = self._writer = None
+        await self._known.wait()
+        await self._take_in()
+        self._realiser = Realiser(
+            self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self._save_rule_sets,
+            self.config.audit,
+        )  # fmt: skip
+        everything = self.engine.everything()
+        self._changed |= self.engine.policies.keys() | {_key(row) for row in self.revisions.rows.values()}
+        await self._round(everything)
+        self._settle_tables()
+        while True:
+            await self._wake.wait()
+            await self._round(Changes())
+
+    async def _take_in(self) -> None:
+        """Tell the engine of the pods that wait, and settle what is dirty."""
+        async for row in _sliced(iter(list(self.waiting.values()))):
+            self._enter(row)
+        async for identity in _sliced(self._dirty()):
+            self.engine.settle(identity)
+
+    def _settle_tables(self) -> None:
+        """After the first round: rows of an earlier life go, and readers may prune on the word of these tables."""
+        assert self._realiser is not None
+        for number in [n for n in self.endpoint_policies.rows if n not in self.endpoints]:
+            self.endpoint_policies.delete(number)
+            self._realiser.clear(number)
+        for number in [n for n in self.identities.rows if n not in self.engine.labels]:
+            self.identities.delete(number)
+        known = {str(network_of(prefix)) for prefix in self.engine.cidrs.regions} | {"0.0.0.0/0", "::/0"}
+        for prefix in [prefix for prefix in self.claims.rows if prefix not in known]:
+            self.claims.delete(prefix)
+        for table in (self.identities, self.rule_set_table, self.endpoint_policies, self.revisions, self.claims):
+            table.complete()
+        self.context.health.ready()
+
+    async def _round(self, changes: Changes) -> None:
+        assert self._realiser is not None
+        self._wake.clear()
+        await self._take_in()
+        snapshot = {key: self.engine.policies.get(key) for key in self._changed}
+        revision = self.engine.revision
+        self._changed.clear()
+        changes = _merge(changes, self.engine.take())
+        done = Realised()
+        for number, labels in changes.identities.items():
+            self.identities.put(Identity(id=number, labels=labels))
+        async for _ in _sliced(self._realiser.write_entries(changes, done)):
+            pass
+        self._write_ipcache(changes.prefixes)
+        self._realiser.point(changes, done)
+        self._write_rows(done.endpoints.values())
+        await self._write_revisions(snapshot, revision)
+        async for _ in _sliced(self._realiser.tidy(done)):
+            pass
+        if not self.waiting:  # a pod without its new identity still has the policies of an earlier life
+            async for _ in _sliced(self._realiser.prune(done)):
+                pass
+        self._tidy_ipcache()
+
+    def _dirty(self) -> Iterator[int]:
+        while self.engine.dirty:
+            yield next(iter(self.engine.dirty))
+
+    def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
+        self._claim_prefixes(prefixes)
+        if self._writer is None:
+            self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.ipcache_table)
+        else:
+            self._writer.write()
+
+    def _claim_prefixes(self, prefixes: dict[Prefix, int | None]) -> None:
+        for prefix, identity in prefixes.items():
+            text = str(network_of(prefix))
+            if identity is None:
+                self.claims.delete(text)
+                self.ipcache.remove(POLICY, text)
+            else:
+                self.claim(IpcacheClaim(prefix=text, identity=identity))
+
+    def _tidy_ipcache(self) -> None:
+        if self._writer is not None and not self._writer.pruned and not self._unclaimed:
+            self._writer.prune()
+            self.ipcache_table.complete()
+
+    def _write_rows(self, pointed: Iterable[EndpointPolicies]) -> None:
+        assert self._realiser is not None
+        with self.context.tables.commit():
+            for one in pointed:
+                row = self.endpoints.get(one.endpoint.id)
+                if row is None:
+                    continue
+                self.endpoint_policies.put(
+                    EndpointPolicy(
+                        id=row.id, generation=row.generation, identity=one.endpoint.identity,
+                        ingress_policy=self._realiser.policy_id(one.ingress),
+                        egress_policy=self._realiser.policy_id(one.egress),
+                        revision=self.engine.revision,
+                        ingress_enforcing=one.ingress.key.enforcing, egress_enforcing=one.egress.key.enforcing,
+                    )
+                )  # fmt: skip
+
+    async def _write_revisions(self, snapshot: dict[PolicyKey, Policy | None], revision: int) -> None:
+        async for key, policy in _sliced(iter(snapshot.items())):
+            if policy is None:
+                self.revisions.delete((key.kind, key.namespace, key.name))
+                self.status_due.pop(key, None)
+            else:
+                row = PolicyRevision(
+                    kind=key.kind, namespace=key.namespace, name=key.name, uid=policy.uid, generation=policy.generation,
+                    revision=revision, enforced=not policy.invalid, unsupported=policy.unsupported,
+                    invalid=policy.invalid, selected=len(self.engine.selected(key)),
+                )  # fmt: skip
+                self.revisions.put(row)
+                self.status_due[key] = row
+        self.status_wake.set()
+
+    def _save_rule_sets(self, rows: list[RuleSet]) -> None:
+        if rows:
+            with self.context.tables.commit():
+                self.rule_set_table.put_all(rows)
+
+    # Upkeep
+
+    def retire(self, candidates: set[int]) -> set[int]:
+        """Forget local identities that nothing has had since the last call, and rule sets beyond count."""
+        for number in self.engine.retire_local(candidates):
+            self.identities.delete(number)
+        used = {endpoint.identity for endpoint in self.engine.endpoints.values()}
+        for number in [n for n in self.engine.labels if n in CLUSTER_SCOPE and not self.allocator.is_known(n)]:
+            if number not in used:
+                self._forget_identity(number)
+        if self._realiser is not None:
+            with self.context.tables.commit():
+                for number in self.rule_sets.prune(self._realiser.rule_sets_in_use()):
+                    self.rule_set_table.delete(number)
+        self.wake()
+        return set(self.engine.cidrs.unused())
+
+
+async def _sliced(steps: Iterator[T]) -> AsyncIterator[T]:
+    """The steps of a generator, with a look at everything else every few milliseconds."""
+    end = time.perf_counter() + SLICE_SECONDS
+    for step in steps:
+        yield step
+        if time.perf_counter() >= end:
+            await asyncio.sleep(0)
+            end = time.perf_counter() + SLICE_SECONDS
+
+
+def _merge(first: Changes, second: Changes) -> Changes:
+    return Changes(
+        first.endpoints | second.endpoints, second.refreshed, [*first.created, *second.created],
+        first.prefixes | second.prefixes, first.identities | second.identities,
+    )  # fmt: skip
+
+
+def _key(row: PolicyRevision) -> PolicyKey:
+    return PolicyKey(row.kind, row.namespace, row.name)

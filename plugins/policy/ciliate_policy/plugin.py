@@ -1,0 +1,58 @@
+"""The front door: what the host calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ciliate.api.routes import Route
+from ciliate.context import Context
+from ciliate.hookspecs import hookimpl
+from ciliate.maps.spec import MapSpec
+from ciliate.model.endpoint import ENDPOINT_POLICIES, ENDPOINT_POLICY_MAP, ENDPOINT_STAMPS_MAP, PEER_STAMPS_MAP
+from ciliate.model.identity import IDENTITIES
+from ciliate.model.ipcache import IPCACHE, IPCACHE_MAP, claims_table
+from ciliate.model.policy import POLICY_MAP, POLICY_REVISIONS, RULE_SETS
+from ciliate.plugin import Plugin
+from ciliate.review import Finding
+from ciliate.store import Object
+from ciliate.tables.spec import TableSpec
+
+from ciliate_policy import intake, objects
+from ciliate_policy.agent import PolicyAgent
+from ciliate_policy.config import PolicyConfig
+from ciliate_policy.views import PolicyViews
+
+
+class PolicyPlugin(Plugin):
+    """Network policy of the pods of a node."""
+
+    name = "policy"
+    description = "Decides who may talk to whom, and names the rule behind every verdict."
+    config = PolicyConfig
+    essential = True
+
+    @hookimpl
+    def ciliate_tables(self) -> Iterable[TableSpec[Any]]:
+        return [IDENTITIES, RULE_SETS, ENDPOINT_POLICIES, POLICY_REVISIONS, IPCACHE, claims_table("policy")]
+
+    @hookimpl
+    def ciliate_maps(self) -> Iterable[MapSpec]:
+        return [POLICY_MAP, IPCACHE_MAP, ENDPOINT_POLICY_MAP, ENDPOINT_STAMPS_MAP, PEER_STAMPS_MAP]
+
+    @hookimpl
+    def ciliate_setup(self, context: Context) -> None:
+        self._agent = PolicyAgent(context)
+        intake.start(context, self._agent)
+
+    @hookimpl
+    def ciliate_routes(self) -> Iterable[Route]:
+        views = PolicyViews(self._agent)
+        return [
+            Route("GET", "/policy/explain", views.explain, "Verdict and rules for from, to and port."),
+            Route("GET", "/policy/selectors", views.selectors, "What each policy in use selects, and its size."),
+        ]
+
+    @hookimpl
+    def ciliate_review(self, obj: Object) -> Iterable[Finding]:
+        return objects.review(obj)

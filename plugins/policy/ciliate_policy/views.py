@@ -1,0 +1,136 @@
+"""What the API says of policy."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from ciliate.api.routes import ApiError, Request
+from ciliate.model.identity import Reserved
+from ciliate.model.kinds import POD
+from ciliate.model.policy import Direction
+from ciliate.store import StoreError
+
+from ciliate_policy import explain
+from ciliate_policy.agent import PolicyAgent
+from ciliate_policy.ipcache import lookup
+
+
+@dataclass(frozen=True)
+class Party:
+    """One end of a connection. endpoint: its id, if it is a pod of this node."""
+
+    text: str
+    identity: int
+    endpoint: int | None = None
+    pod: str = ""
+
+
+class PolicyViews:
+    """Answers about one node's policy."""
+
+    def __init__(self, agent: PolicyAgent) -> None:
+        self._agent = agent
+
+    async def explain(self, request: Request) -> dict[str, Any]:
+        """The verdict on a packet, side by side; a side whose pod is not of this node is null."""
+        query = request.query
+        for name in ("from", "to", "port"):
+            if not query.get(name):
+                raise ApiError(400, f"`{name}` is missing: from and to are pods or addresses, port is 80/tcp")
+        try:
+            protocol, port = explain.parse_port(query["port"])
+        except explain.PortSpecError as error:
+            raise ApiError(400, str(error)) from error
+        source, destination = await self._party(query["from"]), await self._party(query["to"])
+        egress = self._side(Direction.EGRESS, source, destination, protocol, port)
+        ingress = self._side(Direction.INGRESS, destination, source, protocol, port)
+        return {
+            "from": self._describe(source),
+            "to": self._describe(destination),
+            "port": query["port"],
+            "verdict": explain.overall([egress, ingress]),
+            "egress": egress,
+            "ingress": ingress,
+            "node": self._agent.context.node.name,
+        }
+
+    async def selectors(self, _: Request) -> list[dict[str, Any]]:
+        """Policies in use: direction, mode, number of entries, endpoints."""
+        engine, realiser = self._agent.engine, self._agent.realiser
+        return [
+            {
+                "id": realiser.policy_id(resolved) if realiser is not None else 0,
+                "direction": resolved.key.direction.name.lower(),
+                "enforcing": resolved.key.enforcing,
+                "entries": resolved.size,
+                "peers": len(resolved.entries),
+                "endpoints": engine.users({resolved}),
+            }
+            for resolved in engine.resolved
+        ]
+
+    def _side(self, direction: Direction, own: Party, peer: Party, protocol: int, port: int) -> dict[str, Any] | None:
+        if own.endpoint is None or own.endpoint not in self._agent.engine.realised:
+            return None
+        return explain.explain_direction(
+            self._agent.engine, self._agent.rule_sets, direction, own.endpoint, peer.identity, protocol, port,
+            self._agent.config.audit,
+        )  # fmt: skip
+
+    def _describe(self, party: Party) -> dict[str, Any]:
+        labels = self._agent.engine.labels.get(party.identity, ())
+        return {
+            "name": party.pod or party.text,
+            "identity": party.identity,
+            "labels": list(labels),
+            "endpoint": party.endpoint,
+        }
+
+    async def _party(self, text: str) -> Party:
+        if text.startswith("reserved:"):
+            return self._reserved(text)
+        try:
+            address = str(ipaddress.ip_address(text))
+        except ValueError:
+            return await self._pod(text)
+        return self._address(address)
+
+    def _reserved(self, text: str) -> Party:
+        for one in Reserved:
+            if one.label == text:
+                return Party(text, int(one))
+        raise ApiError(404, f"there is no identity {text}; known are {', '.join(one.label for one in Reserved)}")
+
+    def _address(self, address: str, name: str = "") -> Party:
+        for row in self._agent.endpoints.values():
+            if address in (row.ipv4, row.ipv6):
+                return self._endpoint(row.id, address)
+        entry = lookup(self._agent.ipcache.entries, address)
+        return Party(address, entry.identity if entry is not None else Reserved.WORLD, pod=name)
+
+    def _endpoint(self, number: int, text: str) -> Party:
+        row = self._agent.endpoints[number]
+        endpoint = self._agent.engine.endpoints.get(number)
+        if endpoint is None:
+            raise ApiError(503, f"pod {row.namespace}/{row.pod} has no identity yet; try again")
+        return Party(text, endpoint.identity, number, f"{row.namespace}/{row.pod}")
+
+    async def _pod(self, text: str) -> Party:
+        """A pod by `namespace/name` or, in any namespace, `name`: of this node, else of the store."""
+        namespace, _, name = text.rpartition("/")
+        found = [r for r in self._agent.endpoints.values() if r.pod == name and namespace in ("", r.namespace)]
+        if len(found) > 1:
+            names = ", ".join(f"{row.namespace}/{row.pod}" for row in found)
+            raise ApiError(409, f"{text!r} is more than one pod: {names}; write the namespace too")
+        if found:
+            return self._endpoint(found[0].id, text)
+        try:
+            pod = await self._agent.context.store.get(POD, name, namespace or "default")
+        except StoreError as error:
+            raise ApiError(404, f"{text!r} is neither an address nor a pod known here: {error}") from error
+        address = (pod.get("status") or {}).get("podIP")
+        if not address:
+            raise ApiError(409, f"pod {text} has no address yet")
+        return self._address(address, f"{namespace or 'default'}/{name}")
