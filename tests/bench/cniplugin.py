@@ -113,9 +113,9 @@ def ptp_link(made: spaces.Spaces, state: Path, net: int, masquerade: bool = True
     """Two pods joined by the reference plugin. Masquerading, as it is deployed, brings conntrack into the path."""
     name = "ptp" if masquerade else "ptp plain"
     host, client, server = made.add(*(f"ptp{net}-{part}" for part in ("h", "c", "s")))
-    for name in (host, client, server):
-        no_duplicate_detection(name)
-    pods = [Container(name, spaces.NETNS / name) for name in (client, server)]
+    for space in (host, client, server):
+        no_duplicate_detection(space)
+    pods = [Container(space, spaces.NETNS / space) for space in (client, server)]
     added = ptp(host, state, net, masquerade=masquerade).call("ADD", pods)
     reached = addresses(added.results[1])
     return spaces.Link(name, pods[0].netns, (pods[1].netns,), {family: (reached[family],) for family in reached})
