@@ -9,10 +9,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ciliate.maps.elements import Element, encode_many
+from ciliate.maps.elements import Element, encode_many, round_up_8
 from ciliate.maps.map import Map
 from ciliate.maps.spec import MapKind
 
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 K = TypeVar("K", contravariant=True)
 V = TypeVar("V", contravariant=True)
 
@@ -77,7 +78,8 @@ class MapReconciler:
             )
         wanted = encode_many(desired, self.map.spec.key, f"keys of map {self.map.name}")
         keys, _ = self._present()
-        return self._remove(keys[~np.isin(_comparable(keys), _comparable(wanted))])
+        present, desired_numbers = _identify(keys, wanted)
+        return self._remove(keys[~np.isin(present, desired_numbers)])
 
     def reconcile(self, desired: Desired, complete: bool) -> Reconciled:
         """Read the map, write what is missing or differs and, if the source is complete, delete what is not desired.
@@ -86,7 +88,7 @@ class MapReconciler:
         """
         keys, values = _last_of_each(*self._arrays(desired))
         old_keys, old_values = self._present()
-        present, where = _find(_comparable(old_keys), _comparable(keys))
+        present, where = _find(*_identify(old_keys, keys))
         same = present.copy()
         same[present] = _equal(old_values[where[present]], values[present])
         stale = np.ones(len(old_keys), bool)
@@ -135,9 +137,21 @@ def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), array.dtype.itemsize)
 
 
-def _comparable(keys: NDArray[Any]) -> NDArray[Any]:
-    """Keys as byte strings, which numpy sorts fast. Sizes are equal, so that zeros at the end are no harm."""
-    return np.ascontiguousarray(keys).view(f"S{keys.dtype.itemsize}")
+def _identify(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A number for each key of two arrays, the same for equal keys only. Numbers sort ten times faster than keys."""
+    raw = np.concatenate([_bytes(one), _bytes(other)])
+    padded = np.zeros((len(raw), round_up_8(raw.shape[1])), np.uint8)
+    padded[:, : raw.shape[1]] = raw
+    words = padded.view(np.uint64)
+    numbers = words[:, 0].copy()
+    for column in range(1, words.shape[1]):
+        numbers *= _MULTIPLIER
+        numbers ^= (numbers >> np.uint64(32)) ^ words[:, column]
+    order = np.argsort(numbers)
+    twins = numbers[order[1:]] == numbers[order[:-1]]
+    if (words[order[1:][twins]] != words[order[:-1][twins]]).any():  # two keys met in one number: do it the slow way
+        numbers = np.unique(words, axis=0, return_inverse=True)[1].reshape(-1).astype(np.uint64)
+    return numbers[: len(one)], numbers[len(one) :]
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
@@ -156,7 +170,8 @@ def _find(haystack: NDArray[Any], needles: NDArray[Any]) -> tuple[NDArray[np.boo
 
 
 def _last_of_each(keys: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    unique, last = np.unique(_comparable(keys)[::-1], return_index=True)
+    numbers, _ = _identify(keys, keys[:0])
+    unique, last = np.unique(numbers[::-1], return_index=True)
     if len(unique) == len(keys):
         return keys, values
     kept = np.sort(len(keys) - 1 - last)

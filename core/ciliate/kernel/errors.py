@@ -21,6 +21,9 @@ class KernelError(OSError):
         self.how = how or _HINTS.get(number, "")
         super().__init__(number, os.strerror(number))
 
+    def __reduce__(self) -> tuple[type[KernelError], tuple[int | None, str, str]]:
+        return type(self), (self.errno, self.what, self.how)
+
     def __str__(self) -> str:
         text = f"{self.what}: {self.strerror}"
         return f"{text} ({self.how})" if self.how else text

@@ -80,7 +80,9 @@ def get_pinned(path: Path, read_only: bool = False) -> int:
     """Open what is pinned at a path; its file descriptor. Raises KernelError (ENOENT if there is nothing)."""
     name = ctypes.create_string_buffer(os.fsencode(path))
     attribute = attr.Object(ctypes.addressof(name), 0, READ_ONLY if read_only else 0)
-    return _checked(call(Command.OBJ_GET, attribute), f"opening the pin {path}")
+    result = call(Command.OBJ_GET, attribute)
+    how = "nothing is pinned there: has its owner been started?" if result == -errno.ENOENT else ""
+    return _checked(result, f"opening the pin {path}", how)
 
 
 def program_load(kind: int, instructions: bytes, name: str = "", attach_type: int = 0, flags: int = 0) -> int:

@@ -23,6 +23,7 @@ from ciliate.maps.map import Map
 from ciliate.maps.spec import MapSpec
 
 _log = structlog.get_logger("maps")
+_FRESH = "-new"  # of a pin that is about to take its place
 
 
 class MapDeclarationError(ValueError):
@@ -106,7 +107,8 @@ class MapRegistry:
     def names(self) -> list[str]:
         """Names of all pinned maps, whoever owns them; [] if there is no folder."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return sorted(entry.name for entry in os.scandir(self.folder) if entry.is_file(follow_symlinks=False))
+            pins = (entry.name for entry in os.scandir(self.folder) if entry.is_file(follow_symlinks=False))
+            return sorted(name for name in pins if not name.endswith(_FRESH))
         return []
 
     def drop_old(self, names: Iterable[str] | None = None) -> None:
@@ -177,7 +179,7 @@ class MapRegistry:
 
     def _make(self, spec: MapSpec, aside: bool) -> Map:
         """Make and pin a map. The new pin is complete before the old one moves, so a crash leaves one or the other."""
-        fresh, path = self.folder / f"{spec.name}-new", self.folder / spec.name
+        fresh, path = self.folder / f"{spec.name}{_FRESH}", self.folder / spec.name
         _remove(fresh)
         layout = layout_of_spec(spec)
         fd = syscall.map_create(

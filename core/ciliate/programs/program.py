@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ class Program:
         return TestRun(request.retval, b"", buffer.raw, 0)
 
     def _run(self, request: attr.TestRunAttr) -> None:
-        result = syscall.call(Command.PROG_TEST_RUN, request)
+        while (result := syscall.call(Command.PROG_TEST_RUN, request)) == -errno.EINTR:
+            pass  # a signal cut a long run short: it starts again
         if result < 0:
             raise KernelError(-result, f"test-running program {self.name}")
