@@ -114,9 +114,9 @@ class Agent:
         for attachment in [a for a in self.ipam.attachments() if a not in kept]:
             self.ipam.release(attachment)
         removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
-        foreign = self.endpoints.fill_maps()
+        mended = self.endpoints.fill_maps()
         self.endpoints.complete()
-        log.info("endpoints adopted", endpoints=len(kept), orphans_removed=removed, foreign_entries=foreign)
+        log.info("endpoints adopted", endpoints=len(kept), orphans_removed=removed, entries_mended=mended)
 
     async def _serve(self, device: HostDevice, devices: Devices, pair: HostPair, loaded: Datapath) -> None:
         removal = Removal(self.context.worker, devices, self.endpoints)

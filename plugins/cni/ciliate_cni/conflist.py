@@ -36,7 +36,7 @@ def render(config: CniConfig, socket: Path) -> bytes:
 
 
 def install(config: CniConfig, socket: Path) -> Path:
-    """Install binary, then configuration, since a runtime calls what a configuration names; the configuration's path."""
+    """Install the binary, then the configuration that has runtimes call it; the configuration's path."""
     binary = Path(config.bin_dir) / SHIM
     binary.parent.mkdir(parents=True, exist_ok=True)
     _replace(binary, shim_file().read_bytes(), 0o755)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
+from ciliate.maps.map import Map
 from ciliate.model.base import Row, pack_address
 from ciliate.model.endpoint import (
     ENDPOINT_ENTRY,
@@ -14,6 +15,7 @@ from ciliate.model.endpoint import (
     ENDPOINTS_MAX,
     Endpoint,
 )
+from ciliate.reconciler import MapReconciler
 from ciliate.tables.spec import Durability, TableSpec
 
 from ciliate_cni.attach import host_index
@@ -49,9 +51,9 @@ class Commits(Protocol):
 
 
 class EndpointMaps:
-    """The maps `endpoints` and `endpoint_ips`: made equal to rows by three idempotent operations."""
+    """The maps `endpoints` and `endpoint_ips`: every operation on them is idempotent."""
 
-    def __init__(self, endpoints: Any, addresses: Any) -> None:
+    def __init__(self, endpoints: Map, addresses: Map) -> None:
         self._endpoints = endpoints
         self._addresses = addresses
 
@@ -68,19 +70,16 @@ class EndpointMaps:
                 self._addresses.delete(pack_address(address))
         self._endpoints.update(endpoint.id, _NO_ENTRY)
 
-    def prune(self, endpoints: Iterable[Endpoint]) -> int:
-        """Take away what belongs to none of these; how many entries that were."""
+    def reconcile(self, endpoints: Iterable[Endpoint]) -> int:
+        """Make both maps equal to all rows, touching only what differs; how many entries that was."""
         rows = {endpoint.id: endpoint for endpoint in endpoints}
-        owned = {pack_address(address) for endpoint in rows.values() for address in addresses_of(endpoint)}
-        keys, _ = self._addresses.items()
-        strangers = [key for key in keys if key["address"].tobytes() not in owned]
-        for key in strangers:
-            self._addresses.delete(key)
-        ids, entries = self._endpoints.items()
-        stale = [int(i) for i in ids[(entries["flags"] & ENDPOINT_VALID) != 0] if int(i) not in rows]
-        for number in stale:
-            self._endpoints.update(number, _NO_ENTRY)
-        return len(strangers) + len(stale)
+        entries = {number: entry_of(endpoint) for number, endpoint in rows.items()}
+        owners = {pack_address(address): e.id for e in rows.values() for address in addresses_of(e)}
+        done = (
+            MapReconciler(self._endpoints).reconcile(entries, complete=True),
+            MapReconciler(self._addresses).reconcile(owners, complete=True),
+        )
+        return sum(one.added + one.changed + one.removed for one in done)
 
 
 def addresses_of(endpoint: Endpoint) -> list[str]:
@@ -166,10 +165,8 @@ class Endpoints:
         self._reserved.difference_update(numbers)
 
     def fill_maps(self) -> int:
-        """After a start: make the kernel's maps equal to the rows; how many entries were foreign."""
-        for endpoint in self.all():
-            self._maps.update(endpoint)
-        return self._maps.prune(self.all())
+        """After a start: make the kernel's maps equal to the rows; how many entries were not."""
+        return self._maps.reconcile(self.all())
 
     def complete(self) -> None:
         """Every endpoint that there is, is in the table."""

@@ -22,7 +22,7 @@ from ciliate_cni.host import HostDevice
 
 
 def uninstall(config: CniConfig, run_dir: Path, bpffs: Path) -> None:
-    """Remove configuration, shim, devices, pins, socket and queue, in this order. Idempotent. Maps are the registry's."""
+    """Remove configuration, shim, devices, pins, socket and queue, in this order. Idempotent. The maps stay."""
     conflist.uninstall(config)
     devices = Devices()
     try:

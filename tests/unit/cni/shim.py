@@ -45,7 +45,7 @@ def conf(socket: Path | str, version: str = "1.1.0", **more: Any) -> bytes:
     ).encode()
 
 
-def call(command: str, config: bytes, extra: dict[str, str] | None = None, **variables: str) -> Outcome:
+def call(command: str, config: bytes, extra: dict[str, str] | None = None, /, **variables: str) -> Outcome:
     """Run the shim once."""
     env = {**environment(command, **variables), **(extra or {})}
     done = subprocess.run([BINARY], input=config, env=env, capture_output=True, timeout=60, check=False)

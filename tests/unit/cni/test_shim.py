@@ -117,7 +117,7 @@ async def test_a_namespace_that_can_not_be_opened_is_told_by_errno(run_dir: Path
 
 
 async def _ask(
-    socket_path: Path, config: bytes, extra: dict[str, str] | None = None, **variables: str
+    socket_path: Path, config: bytes, extra: dict[str, str] | None = None, /, **variables: str
 ) -> tuple[wire.Request, int | None]:
     """One ADD against a server that only looks; the request, and the inode of the namespace that came with it."""
     seen: list[tuple[wire.Request, int | None]] = []
