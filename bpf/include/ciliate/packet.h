@@ -75,7 +75,7 @@ struct verdict {
 };
 
 struct packet {
-	/* zeroed for each packet, up to `now` */
+	/* zeroed for each packet, up to `original` */
 	__u32 length;
 	__u32 endpoint; /* whose interface it came in by; 0: the host's */
 	__u32 generation;
@@ -143,7 +143,7 @@ static __always_inline struct packet *packet_scratch(void)
 	struct packet *packet = bpf_map_lookup_elem(&scratch, &zero);
 
 	if (packet)
-		__builtin_memset(packet, 0, offsetof(struct packet, now));
+		__builtin_memset(packet, 0, offsetof(struct packet, original));
 	return packet;
 }
 

@@ -262,6 +262,12 @@ class Node:
             entry[field] = value
         self.map(name).update(key, entry)
 
+    def drops(self) -> dict[DropReason, int]:
+        """Packets counted so far under each reason."""
+        keys, values = self.map("packets").items()
+        sums = values["packets"].sum(axis=1)
+        return {reason: int(sums[keys >> 1 == reason].sum()) for reason in DropReason}
+
     def counted(self, reason: int, direction: Direction) -> int:
         """Packets counted under a reason (0: forwarded)."""
         return int(self.map("packets").lookup(int(reason) << 1 | direction)["packets"].sum())
@@ -286,7 +292,8 @@ class Node:
         if destination == mac_bytes(HOST_MAC):
             return "host"
         for pod in PODS:
-            if (destination, source) == (mac_bytes(pod.mac), mac_bytes(pod.host_mac)):
+            known = self.endpoints[pod.id]
+            if (destination, source) == (bytes(known["mac"]), bytes(known["host_mac"])):
                 return pod.id
         raise AssertionError(f"redirected with unknown MACs {destination.hex()} from {source.hex()}")
 
