@@ -37,6 +37,10 @@ class Batches:
         asyncio.get_running_loop().add_reader(ring.fd, self._drain)
         self._drain()
 
+    def lost(self) -> int | None:
+        """Records that the programs could not write because the ring was full; None if this process doesn't know."""
+        return None if self._ring is None else self._ring.lost()
+
     def detach(self) -> None:
         """Stop draining; what is in the ring stays there for the next drain."""
         if self._ring is not None:

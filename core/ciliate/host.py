@@ -212,9 +212,11 @@ class Host:
     def _start_drain(self) -> None:
         if self.config.events.drain != self.place.process:
             return
-        rings = [spec for spec in self.maps.specs().values() if spec.kind is MapKind.RINGBUF]
-        if rings:
-            self.batches.attach(EventRing(self.maps.open(rings[0].name, writable=True)))
+        for ring in [spec for spec in self.maps.specs().values() if spec.kind is MapKind.RINGBUF]:
+            lost = f"{ring.name}_lost"
+            counter = self.maps.open(lost) if lost in self.maps.specs() else None
+            self.batches.attach(EventRing(self.maps.open(ring.name, writable=True), counter))
+            return
 
     def _add_routes(self) -> None:
         from ciliate.routes import core_routes  # the routes show the host, which they import

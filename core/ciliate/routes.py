@@ -48,6 +48,7 @@ class CoreViews:
             "version": __version__,
             "started": host.started,
             "events": host.batches.records,
+            "events_lost": host.batches.lost(),
         }
 
     async def plugins(self, _: Request) -> list[dict[str, Any]]:
