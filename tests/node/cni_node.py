@@ -43,7 +43,7 @@ def wait_for(what: str, condition: Callable[[], T], limit: float = LIMIT) -> T:
     while not (found := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(0.03)
     return found
 
 
