@@ -75,7 +75,8 @@ class Database:
                     for statement in _SCHEMA.split(";\n"):
                         connection.execute(statement)
                     first(connection)
-        fcntl.flock(self._users, fcntl.LOCK_SH)
+        with contextlib.suppress(BlockingIOError):  # another one is checking: at worst a third checks once more
+            fcntl.flock(self._users, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _check(self, connection: sqlite3.Connection, thoroughly: bool) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

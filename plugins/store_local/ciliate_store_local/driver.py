@@ -115,8 +115,10 @@ class LocalStore:
                     yield WatchEvent(WatchType.BOOKMARK, {}, str(reached))
                 after = reached
                 if not more:
+                    # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the bell.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(bell.wait(), self._options.poll)
+                        async with asyncio.timeout(self._options.poll):
+                            await bell.wait()
 
     async def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
         """See `Store.get`."""

@@ -168,3 +168,16 @@ async def test_bookmarks_are_not_needed_to_see_that_nothing_happened(store: Loca
         async with asyncio.timeout(0.05), aclosing(store.watch(POD, since)) as watch:  # type: ignore[type-var]
             async for event in watch:
                 assert event.type is WatchType.BOOKMARK
+
+
+async def test_a_watcher_that_is_cancelled_while_it_is_woken_ends(store: LocalStore) -> None:
+    async def watch_for_ever() -> None:
+        async for _ in store.watch(POD, "0"):
+            pass
+
+    async with asyncio.timeout(10):
+        for number in range(100):
+            watching = asyncio.create_task(watch_for_ever())
+            await store.create(pod(f"p{number}"))
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
