@@ -97,8 +97,11 @@ class IpamPlugin(Plugin):
         assert self._allocator is not None
         used = {r.cidr for r in self._allocator.ranges()}
         host = await self._context.worker.call(read_host_networks)
-        for cidr in (r.cidr for r in ranges if r.cidr not in used):
-            if found := overlaps(cidr, host, self._allowed):
+        for cidr in (r.cidr for r in ranges):
+            found = overlaps(cidr, host, self._allowed)
+            if found and cidr in used:
+                self._context.log.warning("pod range in use overlaps", range=cidr, with_=", ".join(map(str, found)))
+            elif found:
                 raise NotReadyError(
                     f"pod range {cidr} overlaps with this machine's {', '.join(map(str, found))}: choose other"
                     " ranges under `ipam:`, or, if it does no harm, list the prefix in ipam.allow_overlap"
