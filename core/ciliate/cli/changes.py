@@ -12,6 +12,8 @@ from ciliate.store import AlreadyExistsError, ConflictError, Kind, NotFoundError
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """The annotation with the manifest as it was applied last: what is gone from the manifest since is removed."""
 _TRIES = 20
+_ANNOTATION_BYTES = 262_144
+"""Kubernetes' limit for annotations. A larger manifest is not noted: it replaces all but metadata and status."""
 _SET_BY_STORE = frozenset(
     {"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"}
     | {"deletionTimestamp", "deletionGracePeriodSeconds"}
@@ -47,6 +49,8 @@ def merged(live: Object, wanted: Object) -> Object:
     except ValueError:
         last = None  # somebody wrote nonsense there: nothing is known to have been removed
     given = {key: value for key, value in wanted.items() if key != "status"}
+    if last is None and len(_note(wanted)) > _ANNOTATION_BYTES:
+        last = {key: value for key, value in live.items() if key not in ("metadata", "status")}
     result: Object = _merge(live, last if isinstance(last, dict) else {}, given)
     result["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
     return _annotated(result, wanted)
@@ -60,15 +64,22 @@ def _merge(live: Any, last: Any, wanted: Any) -> Any:
     return {**kept, **{key: _merge(live.get(key), before.get(key), value) for key, value in wanted.items()}}
 
 
-def _annotated(obj: Object, manifest: Object) -> Object:
-    plain = {key: value for key, value in manifest.items() if key != "status"}
-    annotations = {k: v for k, v in (plain["metadata"].get("annotations") or {}).items() if k != LAST_APPLIED}
-    metadata = {key: value for key, value in plain["metadata"].items() if key != "annotations"}
+def _note(manifest: Object) -> str:
+    """A manifest as the annotation holds it: without itself and without what is not applied."""
+    annotations = {k: v for k, v in (manifest["metadata"].get("annotations") or {}).items() if k != LAST_APPLIED}
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "annotations"}
     if annotations:
         metadata["annotations"] = annotations
-    text = json.dumps({**plain, "metadata": metadata}, separators=(",", ":"), sort_keys=True)
-    stored = {**(obj["metadata"].get("annotations") or {}), LAST_APPLIED: text}
-    return {**obj, "metadata": {**obj["metadata"], "annotations": stored}}
+    plain = {key: value for key, value in manifest.items() if key != "status"}
+    return json.dumps({**plain, "metadata": metadata}, separators=(",", ":"), sort_keys=True)
+
+
+def _annotated(obj: Object, manifest: Object) -> Object:
+    annotations = {k: v for k, v in (obj["metadata"].get("annotations") or {}).items() if k != LAST_APPLIED}
+    note = _note(manifest)
+    if len(note) <= _ANNOTATION_BYTES:
+        annotations[LAST_APPLIED] = note
+    return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
 
 
 async def wait_gone(store: Store, kind: Kind, obj: Object, timeout: float) -> None:

@@ -272,3 +272,16 @@ def test_ages_are_said_as_kubectl_says_them() -> None:
     assert [said(hours=5, minutes=10), said(hours=30), said(days=3), said(days=400)] == ["5h10m", "30h", "3d", "400d"]
     assert age({"metadata": {}}) == "<unknown>"
     assert os.environ
+
+
+def test_a_policy_of_ten_thousand_rules_is_applied_changed_and_unchanged(ciliate: Cluster) -> None:
+    policy = yaml.safe_load(POLICY)
+    rules = [{"toCIDR": [f"10.{n // 256}.{n % 256}.0/24"]} for n in range(10_000)]
+    policy["spec"] = {"endpointSelector": {"matchLabels": {"app": "web"}}, "egress": rules, "enableDefaultDeny": {}}
+    file = ciliate.file(json.dumps(policy))
+    assert "created" in ciliate("apply", "-f", file)[0]
+    assert "unchanged" in ciliate("apply", "-f", file)[0]
+    del policy["spec"]["enableDefaultDeny"]
+    assert "configured" in ciliate("apply", "-f", ciliate.file(json.dumps(policy)))[0]
+    live = json.loads(ciliate("get", "cnp", "web", "-o", "json")[0])
+    assert live["spec"] == policy["spec"]
