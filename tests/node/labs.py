@@ -8,6 +8,7 @@ def test_something(lab: Lab) -> None:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -23,6 +24,8 @@ from typing import Any, TypeVar
 import yaml
 from ciliate_lab import cgroups, namespaces, system
 from ciliate_lab.place import LabPlace
+from ciliate_lab.pods import pod_object, remove_pod, run_pod
+from ciliate_lab.report import lab_status
 from ciliate_lab.teardown import leftovers
 
 BIN = Path(sys.executable).parent
@@ -132,9 +135,8 @@ class Lab:
         self.ciliate("lab", "down")
 
     def status(self) -> dict[str, Any]:
-        """`ciliate lab status -o json`."""
-        found: dict[str, Any] = json.loads(self.ciliate("lab", "status", "-o", "json", check=False).stdout)
-        return found
+        """What `ciliate lab status -o json` prints."""
+        return lab_status(self.place)
 
     def process(self, name: str, node: str = "node1") -> dict[str, Any]:
         """One process of the lab."""
@@ -149,14 +151,9 @@ class Lab:
         ports: list[str] | None = None,
         **options: str,
     ) -> Pod:
-        """`ciliate lab run`; options: node, service_account."""
-        words = ["lab", "run", name, "-n", namespace]
-        for flag, values in (("-l", labels), ("--port", ports)):
-            for value in values or []:
-                words += [flag, value]
-        for option, value in options.items():
-            words += [f"--{option.replace('_', '-')}", value]
-        self.ciliate(*words, "--", *command)
+        """What `ciliate lab run` does, without a process of its own; options: node, service_account."""
+        wanted = pod_object(name, namespace, list(command), labels=labels or (), ports=ports or (), **options)
+        asyncio.run(run_pod(self.place, wanted, timeout=30.0))
         return self.pod(name, namespace)
 
     def pod(self, name: str, namespace: str = "default") -> Pod:
@@ -172,8 +169,12 @@ class Lab:
         return self.ciliate("lab", "exec", "-n", namespace, name, "--", *command, check=False)
 
     def remove(self, *names: str, namespace: str = "default") -> None:
-        """`ciliate lab rm`."""
-        self.ciliate("lab", "rm", "-n", namespace, *names)
+        """What `ciliate lab rm` does."""
+
+        async def remove() -> None:
+            await asyncio.gather(*(remove_pod(self.place, name, namespace, 30.0) for name in names))
+
+        asyncio.run(remove())
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """`ciliate apply --wait`: returns when the objects are enforced on every node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,10 +23,13 @@ def test_a_lab_is_ready_when_up_returns(lab: Lab) -> None:
     node = status["nodes"][0]
     assert len(node["pod_cidrs"]) == 2
     assert Path(node["cni_conf_dir"], "05-ciliate.conflist").exists()
+    assert json.loads(lab.ciliate("lab", "status", "-o", "json").stdout)["nodes"] == status["nodes"]
 
 
 def test_run_returns_when_the_pod_is_ready_and_listens(lab: Lab, namespace: str) -> None:
-    server = lab.run("server", *echo("8080/tcp", "9000/udp"), namespace=namespace, ports=["http:8080/tcp", "9000/udp"])
+    words = ["lab", "run", "server", "-n", namespace, "-l", "app=server", "--node", "node1", "--service-account", "sa"]
+    lab.ciliate(*words, "--port", "http:8080/tcp", "--port", "9000/udp", "--", *echo("8080/tcp", "9000/udp"))
+    server = lab.pod("server", namespace)
     assert server.connects("127.0.0.1", 8080)
     client = lab.run("client", "sleep", "inf", namespace=namespace)
     assert client.reaches(server, 8080)
@@ -50,7 +54,7 @@ def test_logs_show_what_the_command_said(lab: Lab, namespace: str) -> None:
 def test_rm_leaves_nothing_of_the_pod(lab: Lab, namespace: str) -> None:
     pod = lab.run("gone", "sleep", "inf", namespace=namespace)
     assert namespaces.path(pod.netns).exists()
-    lab.remove("gone", namespace=namespace)
+    lab.ciliate("lab", "rm", "-n", namespace, "gone")
     assert not namespaces.path(pod.netns).exists()
     assert not Path(f"/proc/{pod.pid}").exists()
     assert lab.exec("gone", "true", namespace=namespace).returncode == 1
@@ -100,7 +104,7 @@ def test_pods_outlive_the_kubelet_and_the_next_one_takes_over(lab: Lab, namespac
     pod = lab.run("survivor", "sleep", "inf", namespace=namespace)
     old = lab.process("kubelet")["pid"]
     os.kill(old, signal.SIGKILL)
-    until(lambda: (now := lab.process("kubelet"))["ready"] and now["pid"] != old, what="the next kubelet")
+    until(lambda: (now := lab.process("kubelet"))["ready"] and now["pid"] != old, 30, "the next kubelet")
     assert lab.pod("survivor", namespace) == pod
     lab.remove("survivor", namespace=namespace)
     assert not namespaces.path(pod.netns).exists()
@@ -110,9 +114,12 @@ def test_a_pod_deleted_while_the_kubelet_is_down_is_removed_by_the_next(lab: Lab
     pod = lab.run("doomed", "sleep", "inf", namespace=namespace)
     kubelet = lab.process("kubelet")["pid"]
     os.kill(kubelet, signal.SIGSTOP)
-    lab.ciliate("delete", "Pod", "doomed", "-n", namespace)
-    assert namespaces.path(pod.netns).exists()
-    os.kill(kubelet, signal.SIGKILL)
+    try:
+        words = ["lab", "rm", "-n", namespace, "doomed", "--timeout", "0.5"]
+        assert "not gone" in lab.ciliate(*words, check=False).stderr
+        assert namespaces.path(pod.netns).exists()
+    finally:
+        os.kill(kubelet, signal.SIGKILL)
     until(lambda: not namespaces.path(pod.netns).exists(), what="the pod's end")
 
 

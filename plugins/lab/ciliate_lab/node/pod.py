@@ -27,6 +27,8 @@ LOOK = 0.03
 """Seconds between two looks at a young pod that is not ready; at any other, LOOK_LATER."""
 LOOK_LATER = 1.0
 YOUNG = 10.0
+SETTLED = 0.1
+"""Seconds that a command without ports must have run to count as ready: many that fail do so at once."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,12 @@ class PodTask:
     async def _watch(self, wanted: container.Container) -> float:
         missing = container.not_listening(self.record.pid, wanted.ports)
         unbound = tuple(f"{port.number}/{port.protocol}" for port in missing)
-        await self._say(status.ContainerState(wanted.name, running=True, ready=not missing, unbound=unbound))
         age = time.time() - self.record.started
+        ready = not missing and (bool(wanted.ports) or age >= SETTLED)
+        await self._say(status.ContainerState(wanted.name, running=True, ready=ready, unbound=unbound))
         if age > YOUNG:
             self._restart = RESTART_FIRST
-        return LOOK if missing and age < YOUNG else LOOK_LATER
+        return LOOK if not ready and age < YOUNG else LOOK_LATER
 
     async def _ended(self, wanted: container.Container, policy: str) -> float:
         """The command has ended: start it anew, or leave it, as restartPolicy says."""
