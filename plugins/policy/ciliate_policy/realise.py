@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from ciliate.model.endpoint import ENDPOINT_POLICY_ENTRY, POLICY_AUDIT, POLICY_NOT_READY
-from ciliate.model.policy import RuleSet
+from ciliate.model.policy import POLICY_ENTRY, POLICY_KEY, RuleSet
 
 from ciliate_policy.engine import Changes, EndpointPolicies, Engine, Refreshed
 from ciliate_policy.entries import Array, Content, differing, encode
@@ -195,7 +195,10 @@ class Realiser:
         self._save(self._rule_sets.take_new())
         if keys:
             done.written += sum(map(len, keys))
-            self._entries.update_batch(np.concatenate(keys), np.concatenate(values))
+            self._entries.update_batch(
+                np.concatenate(keys, dtype=POLICY_KEY),  # of itself it would turn the port's bytes about
+                np.concatenate(values, dtype=POLICY_ENTRY),
+            )
 
     def _encode(self, resolved: Resolved, entries: dict[int, Profile]) -> tuple[Array, Array]:
         return encode(self._ids[resolved], resolved.key.direction, entries, self._rule_sets.number)

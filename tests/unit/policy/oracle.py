@@ -1,6 +1,6 @@
 """A slow, obvious judge, written from facts/policy.md alone. It reads raw manifests and uses no code of the engine.
 
-A party is a dict: `labels` (source:key=value), `ip` (set only outside the cluster), `ports` ({name: (protocol, number)}).
+A party is a dict: `labels` (source:key=value), `ip` (only outside the cluster), `ports` ({name: (protocol, number)}).
 A verdict is `allow`, `deny` (by a deny rule) or `default-deny`.
 """
 
@@ -183,8 +183,9 @@ def endpoint_peer(manifest: dict[str, Any], spec: dict[str, Any], selector: dict
         )
         if not named and values(peer, "k8s", NAMESPACE) != [namespace]:
             return False
-    elif not any(s == "reserved" and k == "init" for s, k, *_ in conditions(spec["endpointSelector"])):
-        if not has(peer, "k8s", NAMESPACE):
+    else:
+        about_init = any(s == "reserved" and k == "init" for s, k, *_ in conditions(spec["endpointSelector"]))
+        if not about_init and not has(peer, "k8s", NAMESPACE):
             return False
     return holds(peer, found)
 

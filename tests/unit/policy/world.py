@@ -20,18 +20,9 @@ NAMES = {6: "TCP", 17: "UDP", 132: "SCTP"}
 
 def pod(namespace: str, ports: dict[str, tuple[int, int]] | None = None, **labels: str) -> Party:
     """A pod's labels and port names."""
+    fixed = [f"k8s:io.kubernetes.pod.namespace={namespace}", f"k8s:io.cilium.k8s.namespace.labels.team={namespace}"]
     own = [f"k8s:{key}={value}" for key, value in labels.items()]
-    return {
-        "labels": sorted(
-            [
-                f"k8s:io.kubernetes.pod.namespace={namespace}",
-                f"k8s:io.cilium.k8s.namespace.labels.team={namespace}",
-                CLUSTER,
-            ]
-            + own
-        ),
-        "ports": ports or {},
-    }
+    return {"labels": sorted([*fixed, CLUSTER, *own]), "ports": ports or {}}
 
 
 def outside(address: str) -> Party:
