@@ -7,11 +7,11 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from sqlite3 import Connection
 from typing import Any, TypeVar
 
 import msgspec
-from ciliate.model.kinds import KINDS, NAMESPACE
+import structlog
+from ciliate.model.kinds import KINDS
 from ciliate.store import (
     AlreadyExistsError,
     InvalidError,
@@ -29,12 +29,12 @@ from ciliate.store import (
 
 from ciliate_store_local import objects, transaction
 from ciliate_store_local.config import parse_options
-from ciliate_store_local.database import Database
+from ciliate_store_local.opened import Opened
 from ciliate_store_local.transaction import Writing, resource
-from ciliate_store_local.wakeups import Wakeups
-from ciliate_store_local.writer import Writer
+from ciliate_store_local.writer import Operation
 
 T = TypeVar("T")
+log = structlog.get_logger("store")
 
 _NAME_TRIES = 16
 _BOOKMARK_SECONDS = 60.0
@@ -49,41 +49,40 @@ class LocalStore:
     def __init__(self, options: Mapping[str, Any], kinds: Sequence[Kind]) -> None:
         """Open the store, or make a new one (which begins with the namespaces default and kube-system).
 
-        options: see `config.Options`. kinds: what is accepted beyond `ciliate.model.kinds`.
-        Raises InvalidError, UnavailableError.
+        options: see `config.Options`. kinds: what is accepted beyond `ciliate.model.kinds`. Raises InvalidError.
+        A store that can't be opened now (a full disk, a damaged file) is said in the log and by every call, and tried
+        again: an agent goes on with what it has.
         """
         self._options = parse_options(options)
         self._kinds = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *kinds)}
-        self._database = Database(self._options, self._begin)
-        try:
-            self._connection = self._database.connect()
-            self._wakeups = Wakeups(self._options.file)
-            self._writer = Writer(self._database, self._options, self._wakeups.ring)
-        except BaseException as error:
-            self._database.close()
-            if isinstance(error, OSError):
-                raise UnavailableError(f"store {self._options.path} can't be opened: {error}") from error
-            raise
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._closed = False
+        self._opened: Opened | None = None
+        try:
+            self._open()
+        except UnavailableError as error:
+            log.error("store is not available; each call tries to open it again", reason=str(error))
 
-    def _begin(self, connection: Connection) -> None:
-        """What a new store holds."""
-        writing = Writing(connection, self._options)
-        for name in objects.FIRST_NAMESPACES:
-            obj = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            writing.write(NAMESPACE, objects.created(NAMESPACE, obj, name), None)
-        writing.finish()
+    def _open(self) -> Opened:
+        if self._opened is None:
+            self._opened = Opened.open(self._options)
+        return self._opened
 
-    async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function of `transaction` in a read transaction, in the reading thread."""
+    async def _parts(self) -> Opened:
+        """The open store; if it could not be opened before, it is tried again. Raises UnavailableError."""
         if self._closed:
             raise UnavailableError(f"store {self._options.path} is closed in this process")
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._reading, function, *arguments)
+        if self._opened is None:  # one thread opens, so that two calls at once do not open it twice
+            return await asyncio.get_running_loop().run_in_executor(self._reader, self._open)
+        return self._opened
 
-    def _reading(self, function: Callable[..., T], *arguments: Any) -> T:
-        with self._database.errors(), self._database.transaction(self._connection, write=False):
-            return function(self._connection, *arguments)
+    async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function of `transaction` in the reading thread."""
+        opened = await self._parts()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, opened.read, function, *arguments)
+
+    async def _write(self, operation: Operation) -> Object:
+        return _copy(await (await self._parts()).writer.run(operation))
 
     async def list(
         self, kind: Kind, namespace: str | None = None, fields: Mapping[str, str] | None = None
@@ -98,11 +97,12 @@ class LocalStore:
         if not since.isascii() or not since.isdigit():
             raise InvalidError(f"revision {since!r} is not a number: take it from a list or an event of this store")
         after, told = int(since), time.monotonic()
+        wakeups = (await self._parts()).wakeups
         try:
-            self._wakeups.listen()
+            wakeups.listen()
         except OSError as error:
             raise UnavailableError(f"store {self._options.path} can't be watched: {error}") from error
-        with self._wakeups.bell(resource(kind)) as bell:
+        with wakeups.bell(resource(kind)) as bell:
             while True:
                 bell.clear()
                 events, reached, more = await self._read(transaction.read_changes, kind, after, namespace, fields)
@@ -142,7 +142,7 @@ class LocalStore:
                     break
             raise AlreadyExistsError(f"{objects.where(kind, namespace, name)} already exists")
 
-        return _copy(await self._writer.run(operation))
+        return await self._write(operation)
 
     async def update(self, obj: Object) -> Object:
         """See `Store.update`. An update that changes nothing makes no revision."""
@@ -165,7 +165,7 @@ class LocalStore:
                 return writing.remove(kind, new, old)
             return old if new == old else writing.write(kind, new, old)
 
-        return _copy(await self._writer.run(operation))
+        return await self._write(operation)
 
     async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> Object:
         """See `Store.delete`. The answer is the last state, or the state while finalizers are waited for."""
@@ -181,7 +181,7 @@ class LocalStore:
                 return old
             return writing.write(kind, objects.deletion_marked(old), old)
 
-        return _copy(await self._writer.run(operation))
+        return await self._write(operation)
 
     def _checked(self, obj: Object, generate: bool = False) -> tuple[Kind, Object]:
         """Kind and a copy of an object from outside. Raises InvalidError."""
@@ -203,11 +203,12 @@ class LocalStore:
         if self._closed:
             return
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._reader, self._writer.close)
-        self._reader.shutdown()
-        self._wakeups.close()
-        self._connection.close()
-        self._database.close()
+        if self._opened is not None:
+            await asyncio.get_running_loop().run_in_executor(self._reader, self._opened.writer.close)
+            self._reader.shutdown()
+            self._opened.close()
+        else:
+            self._reader.shutdown()
 
 
 def _copy(obj: Object) -> Object:

@@ -48,6 +48,34 @@ async def test_a_full_disk_is_named_loses_nothing_and_mends_itself(small_disk: P
     await reopened.close()
 
 
+async def first_call(path: Path) -> None:
+    """Open a store, which says what is wrong with its first call."""
+    store = LocalStore({"path": str(path)}, ())
+    try:
+        await store.list(POD)
+    finally:
+        await store.close()
+
+
+async def test_a_store_that_can_not_be_opened_opens_by_itself_when_it_can(small_disk: Path) -> None:
+    path = small_disk / "store.db"
+    await fill(path, 1)
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 1024)
+    store = LocalStore({"path": str(path)}, ())
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="no room for store"):
+            await store.list(POD)
+        with pytest.raises(UnavailableError, match="no room for store"):
+            await store.create(pod("more"))
+    ballast.unlink()
+    assert len((await store.list(POD)).items) == 1
+    await store.create(pod("more"))
+    await store.close()
+
+
 async def fill(path: Path, count: int) -> None:
     store = LocalStore({"path": str(path)}, ())
     for number in range(count):
@@ -64,7 +92,7 @@ async def test_a_damaged_file_is_named_kept_and_can_be_mended(path: Path, capsys
     damaged = path.read_bytes()
     for _ in range(3):
         with pytest.raises(CorruptError, match=rf"store {path} is damaged .*a copy is in .*ciliate_store_local.mend"):
-            LocalStore({"path": str(path)}, ())
+            await first_call(path)
     assert path.read_bytes() == damaged, "the file itself is left as it was"
     kept = [p for p in path.parent.iterdir() if ".corrupt-" in p.name and not p.name.endswith("-wal")]
     assert len(kept) == 1 and kept[0].read_bytes() == damaged
@@ -97,12 +125,12 @@ async def test_what_is_not_a_store_is_refused(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database at all" * 1000)
     with pytest.raises(CorruptError, match="not a database"):
-        LocalStore({"path": str(path)}, ())
+        await first_call(path)
     assert mend.main([str(path)]) == 1
     path.unlink()
     subprocess.run(["sqlite3", str(path), "CREATE TABLE t (a); PRAGMA user_version = 3"], check=True)
     with pytest.raises(UnavailableError, match="not a store of Ciliate"):
-        LocalStore({"path": str(path)}, ())
+        await first_call(path)
 
 
 async def test_a_file_taken_away_while_in_use_takes_no_writes(open_store: OpenStore, path: Path) -> None:
@@ -115,7 +143,7 @@ async def test_a_file_taken_away_while_in_use_takes_no_writes(open_store: OpenSt
 async def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnavailableError, match=r"file/store.db can't be opened"):
-        LocalStore({"path": str(tmp_path / "file" / "store.db")}, ())
+        await first_call(tmp_path / "file" / "store.db")
 
 
 async def test_a_closed_store_says_so(open_store: OpenStore) -> None:
