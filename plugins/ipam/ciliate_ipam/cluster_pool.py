@@ -72,14 +72,16 @@ class ClusterPool:
         """See `IpamDriver.operate`."""
         async with aclosing(follow(self._context.store, CILIUM_NODE)) as followed:  # type: ignore[type-var]
             seen: dict[str, list[str]] = {}
+            started = False
             async for change in followed:
                 cidrs = {node["metadata"]["name"]: pod_cidrs(node) for node in change.upserts}
                 new = {name for name, held in cidrs.items() if self._lacks(held) or seen.get(name) != held}
                 seen.update(cidrs)
                 for key in change.deletes:
                     seen.pop(key.name, None)
-                if not new and not change.deletes:
+                if started and not new and not change.deletes:
                     continue
+                started = True  # nodes that went away while no operator was there free their ranges now
                 for name, error in (await hand_out(self._context.store, self._pools, new)).items():
                     if error:
                         self._context.log.error("node gets no range", node=name, reason=error)
