@@ -75,6 +75,7 @@ class Node:
     octet: int = 100
     settings: dict[str, Any] = field(default_factory=dict)
     network: str = "ciliate"
+    real_policy: bool = False  # the plugin policy, instead of one that allows all
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
@@ -93,7 +94,7 @@ class Node:
 
     def _settings(self) -> dict[str, Any]:
         tree: dict[str, Any] = {
-            "plugins": ["cni", "ipam"],
+            "plugins": ["cni", "ipam", *(["policy"] if self.real_policy else [])],
             "cluster": {"name": "test"},
             "node": {
                 "name": "node1",
@@ -127,9 +128,12 @@ class Node:
 
     def start(self, wait: bool = True) -> None:
         """Start the agent in the node's namespace."""
-        command = ["nsenter", f"--net=/run/netns/{self.name}", sys.executable, "-m", "tests.node.cni_agent"]
+        program = [sys.executable, "-m", "tests.node.cni_agent", str(self.config)]
+        if self.real_policy:
+            program = [str(Path(sys.executable).parent / "ciliate"), "agent", "--config", str(self.config)]
+        command = ["nsenter", f"--net=/run/netns/{self.name}", *program]
         with self.log.open("ab") as log:
-            self.agent = subprocess.Popen([*command, str(self.config)], stdout=log, stderr=log, cwd=ROOT)
+            self.agent = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
         if wait:
             self.await_ready()
 
