@@ -1,4 +1,4 @@
-"""Writes bpf/include/ciliate/reasons.h from ciliate.model.reasons, so that the two cannot drift. Run by bpf/Makefile."""
+"""Writes include/ciliate/reasons.h from ciliate.model.reasons, so that the two cannot drift. Run by bpf/Makefile."""
 
 from __future__ import annotations
 

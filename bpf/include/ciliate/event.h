@@ -154,6 +154,27 @@ static __always_inline __u64 event_wake(void)
 	return above < sizeof(struct event) + BPF_RINGBUF_HDR_SZ ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
+/* A function with this argument also puts the struct into BTF, by which it is compared with its dtype. */
+__noinline int event_fill(struct __sk_buff *skb, struct packet *packet, struct event *event)
+{
+	if (!packet || !event)
+		return 0;
+	event->time = bpf_ktime_get_coarse_ns();
+	event->protocol = packet->protocol;
+	event->tcp_flags = packet->tcp_flags;
+	event->file = packet->file;
+	event->line = packet->line;
+	event->ether_type = packet->ether_type;
+	event->ifindex = skb->ifindex;
+	event->length = packet->length;
+	event->packets = packet->event_packets;
+	event->socket_cookie = bpf_get_socket_cookie(skb);
+	event_fill_tuple(event, packet);
+	event_fill_flow(event, packet);
+	event_fill_macs(event, skb);
+	return 0;
+}
+
 /* One record; never waits, and counts what found no room. */
 __noinline int event_send(struct __sk_buff *skb, struct packet *packet, __u32 kind, __u32 reason)
 {
@@ -171,22 +192,10 @@ __noinline int event_send(struct __sk_buff *skb, struct packet *packet, __u32 ki
 		return 0;
 	}
 	__builtin_memset(event, 0, sizeof(*event));
-	event->time = bpf_ktime_get_coarse_ns();
 	event->kind = kind;
 	event->point = event_point(packet, kind);
 	event->reason = reason;
-	event->protocol = packet->protocol;
-	event->tcp_flags = packet->tcp_flags;
-	event->file = packet->file;
-	event->line = packet->line;
-	event->ether_type = packet->ether_type;
-	event->ifindex = skb->ifindex;
-	event->length = packet->length;
-	event->packets = packet->event_packets;
-	event->socket_cookie = bpf_get_socket_cookie(skb);
-	event_fill_tuple(event, packet);
-	event_fill_flow(event, packet);
-	event_fill_macs(event, skb);
+	event_fill(skb, packet, event);
 	bpf_ringbuf_submit(event, event_wake());
 	return 0;
 }

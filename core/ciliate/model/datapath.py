@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from typing import TypedDict
+from typing import TypedDict, Unpack, cast
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class Settings(TypedDict, total=False):
     event_interval: int
     drop_burst: int  # of drops that look alike, so many are reported in each drop_window
     drop_window: int
+
+
+def settings(**values: Unpack[Settings]) -> dict[str, int | bytes]:
+    """Settings as ProgramSet.load takes them, checked for their names and types by the type checker."""
+    return cast("dict[str, int | bytes]", values)
 
 
 def ticks(seconds: float) -> int:

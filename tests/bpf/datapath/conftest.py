@@ -20,7 +20,7 @@ from tests.bpf.datapath.families import FAMILIES, Family
 from tests.bpf.datapath.node import DEVICES, HOST_IFINDEX, HOST_MAC, Node, mac_bytes, specs
 
 BPF = Path(ciliate.__file__).parent / "_bpf"
-SETTINGS = datapath.Settings(
+SETTINGS = datapath.settings(
     host_ifindex=HOST_IFINDEX,
     host_mac=mac_bytes(HOST_MAC),
     world_ipv4_identity=9,
@@ -58,7 +58,7 @@ def loaded(program_object: Path) -> Iterator[Node]:
         for spec, module in specs():
             registry.declare(spec, module.__name__)
         registry.create()
-        with ProgramSet.load(program_object, registry, dict(SETTINGS)) as programs:
+        with ProgramSet.load(program_object, registry, SETTINGS) as programs:
             yield Node(registry, programs)
         os.sched_setaffinity(0, cpus)
 

@@ -32,6 +32,7 @@ PLAIN_ALLOW = (0xFFFFFF << 8) | 1
 DENY = (0xFFFFFF << 8) | 255
 CONNTRACK_ENTRIES = 512
 SMALLER = {"conntrack": CONNTRACK_ENTRIES, "conntrack_new": 4096, "events": 1 << 20}
+REASONS = {int(reason): reason for reason in DropReason}
 MODULES = (conntrack, datapath, endpoint, event, ipcache, policy, service)
 
 
@@ -88,7 +89,7 @@ DEVICES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one packet: where it went (pod id, "host", "back" to its sender, "stack", or None), with what."""
+    """What became of one packet: where it went (pod id, "host", "stack", or None), with what."""
 
     to: int | str | None
     frame: Packet
@@ -100,7 +101,7 @@ class Outcome:
     def reason(self) -> DropReason | None:
         """Why it was dropped, by its event; None if there is no drop event."""
         drops = self.events[self.events["kind"] == event.EventKind.DROP]
-        return DropReason(int(drops[0]["reason"])) if len(drops) else None
+        return REASONS[int(drops[0]["reason"])] if len(drops) else None
 
     @property
     def event(self) -> Any:
@@ -230,12 +231,17 @@ class Node:
 
     def run(self, program: str, ifindex: int, frame: bytes, mark: int = 0, repeat: int = 1) -> Outcome:
         """Run a program on a frame."""
-        context = np.zeros(48, "<u4")  # struct __sk_buff
-        context[2], context[10] = mark, ifindex
-        result = self.programs.program(program).test_run(frame, context.tobytes(), repeat)
+        result = self.programs.program(program).test_run(frame, self.context(ifindex, mark), repeat)
         mark_after = int(np.frombuffer(result.ctx, "<u4", 3)[2]) if len(result.ctx) >= 12 else 0
         to = self._where(result.retval, result.data)
         return Outcome(to, Ether(result.data), mark_after, self.read_events(), result.duration_ns)
+
+    @staticmethod
+    def context(ifindex: int, mark: int = 0) -> bytes:
+        """A struct __sk_buff of a packet that came in by a device."""
+        fields = np.zeros(48, "<u4")
+        fields[2], fields[10] = mark, ifindex
+        return fields.tobytes()
 
     def read_events(self) -> NDArray[Any]:
         """All events that are waiting."""
@@ -270,7 +276,8 @@ class Node:
 
     def counted(self, reason: int, direction: Direction) -> int:
         """Packets counted under a reason (0: forwarded)."""
-        return int(self.map("packets").lookup(int(reason) << 1 | direction)["packets"].sum())
+        entry: Any = self.map("packets").lookup(int(reason) << 1 | direction)
+        return int(entry["packets"].sum())
 
     def now(self) -> int:
         """The kernel's jiffies64."""

@@ -1,4 +1,4 @@
-"""Every drop reason that a packet can provoke, by a table: what is sent, and which reason its event and counter have."""
+"""Drop reasons that a packet can provoke, by a table: what is sent, and which reason its event and counter name."""
 
 from __future__ import annotations
 
@@ -110,6 +110,11 @@ def deny_rule(node: Node) -> None:
     node.rule(FREE, direction=Direction.INGRESS, protocol=6, deny=True, rule_set=44)
 
 
+def destination_gone(node: Node) -> None:
+    node.apply(B)
+    node.endpoints[B.id]["flags"] = 0
+
+
 VERDICTS: dict[str, tuple[Callable[[Node], None], DropReason]] = {
     "nothing allows it": (lambda node: None, DropReason.POLICY_DENIED),
     "a deny rule": (deny_rule, DropReason.POLICY_DENY),
@@ -119,7 +124,7 @@ VERDICTS: dict[str, tuple[Callable[[Node], None], DropReason]] = {
     ),
     "no policy yet": (lambda node: node.apply(B, ingress=0), DropReason.ENDPOINT_NOT_READY),
     "the destination is gone": (
-        lambda node: (node.apply(B), node.endpoints.__setitem__(B.id, 0))[0],
+        destination_gone,
         DropReason.STALE_OR_UNROUTABLE_IP,
     ),
 }

@@ -51,9 +51,7 @@ CASES = {
     "within one peer the longest prefix is found": Case(
         [entry(5, peer=PEER), entry(6, peer=PEER, protocol=TCP, port=80)], 6, MatchType.L3_L4
     ),
-    "both allow: the longer prefix": Case(
-        [entry(5, peer=PEER), entry(6, protocol=TCP, port=80)], 6, MatchType.L4_ONLY
-    ),
+    "both allow: the longer prefix": Case([entry(5, peer=PEER), entry(6, protocol=TCP, port=80)], 6, MatchType.L4_ONLY),
     "both allow, equally long: the peer's": Case(
         [entry(5, peer=PEER, protocol=TCP), entry(6, protocol=TCP)], 5, MatchType.L3_PROTO
     ),
