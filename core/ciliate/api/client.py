@@ -56,7 +56,7 @@ class Client:
 
     def stream(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """The bodies of a streaming GET, as they come."""
-        self._socket.sendall(frame(Call(method="GET", path=path, query=dict(query or {}))))
+        self._send(Call(method="GET", path=path, query=dict(query or {})))
         while (answer := self._read()).more:
             yield answer.body
         if answer.body is not None:
@@ -67,8 +67,14 @@ class Client:
         self._socket.close()
 
     def _call(self, method: str, path: str, query: Mapping[str, str] | None, body: Any) -> Any:
-        self._socket.sendall(frame(Call(method=method, path=path, query=dict(query or {}), body=body)))
+        self._send(Call(method=method, path=path, query=dict(query or {}), body=body))
         return self._read().body
+
+    def _send(self, call: Call) -> None:
+        try:
+            self._socket.sendall(frame(call))
+        except OSError as error:  # the process has just ended
+            raise NotServedError(self._path, error.strerror or str(error)) from error
 
     def _read(self) -> Answer:
         try:
@@ -76,6 +82,8 @@ class Client:
             answer = _ANSWER.decode(self._exactly(length))
         except TimeoutError as error:
             raise NotServedError(self._path, "no answer in time") from error
+        except OSError as error:
+            raise NotServedError(self._path, error.strerror or str(error)) from error
         if answer.status >= 400:
             raise ApiError(answer.status, str(answer.body))
         return answer
