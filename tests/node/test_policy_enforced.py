@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.node.labs import Lab, Place, Pod, echo
+from tests.node.labs import Lab, Place, Pod, echo, until
 
 Spec = dict[str, Any]
 SERVER_PORTS = ("8080/tcp", "8081/tcp", "9000/udp")
@@ -132,9 +132,12 @@ def test_icmp_rules_allow_the_named_types(cast: Cast, lab: Lab) -> None:
         assert not cast.stranger.pings(cast.server.ipv6)
 
 
-def test_an_empty_rule_list_is_default_deny(cast: Cast, lab: Lab) -> None:
-    with lab.applied(cnp("cast", "nobody", ingress=[{}])):
+def test_an_empty_list_of_peers_selects_nobody_and_an_absent_one_everybody(cast: Cast, lab: Lab) -> None:
+    with lab.applied(cnp("cast", "nobody", ingress=[{"fromEndpoints": []}])):
         assert not cast.friend.reaches(cast.server, 8080)
+    with lab.applied(cnp("cast", "everybody", ingress=[{}])):
+        assert cast.friend.reaches(cast.server, 8080)
+        assert lab.outside.connects(cast.server.ipv4, 8080)
 
 
 def test_entities_world_cluster_and_host(cast: Cast, lab: Lab) -> None:
@@ -160,6 +163,7 @@ def world(lab: Lab) -> Iterator[Place]:
     """An echo server outside on port 8080, at every address that stands for the world."""
     command = ["nsenter", f"--net=/run/netns/{lab.outside.netns}", *echo("8080/tcp")]
     server = subprocess.Popen(command)
+    until(lambda: lab.outside.connects("127.0.0.1", 8080), what="the server outside")
     yield lab.outside
     server.kill()
     server.wait()
