@@ -91,6 +91,11 @@ class Node:
         reader = self.host.tables.reader(POLICY_REVISIONS)
         await reader.until(key, lambda row: row is not None and row.generation >= meta["generation"], LIMIT)
 
+    def stamp(self, number: int) -> int:
+        """The counter of an endpoint."""
+        found: Any = self.host.maps.open(ENDPOINT_STAMPS_MAP).lookup(number)
+        return int(found)
+
     def entries(self, policy: int) -> dict[tuple[int, int, int, int], tuple[bool, int]]:
         """(identity, protocol, port, bits) to (deny, rule set) of a policy id."""
         keys, values = self.host.maps.open(POLICY_MAP).items()
@@ -158,7 +163,7 @@ async def test_a_pod_without_policies_is_allowed_everything(tmp_path: Path, bpff
         row = await node.add(1, "web")
         assert not row.ingress_enforcing
         assert node.entries(row.ingress_policy) == {(0, 0, 0, 0): (False, 1)}
-        slot = node.host.maps.open(ENDPOINT_POLICY_MAP).lookup(1)
+        slot: Any = node.host.maps.open(ENDPOINT_POLICY_MAP).lookup(1)
         assert (int(slot["identity"]), int(slot["ingress"]), int(slot["egress"])) == (
             row.identity,
             row.ingress_policy,
@@ -211,10 +216,10 @@ async def test_a_new_peer_is_added_without_judging_anew(tmp_path: Path, bpffs: P
         await node.add(1, "web")
         await node.apply(web_policy())
         before = await node.realised(1, lambda row: row.ingress_enforcing)
-        stamp = int(node.host.maps.open(ENDPOINT_STAMPS_MAP).lookup(1))
+        stamp = node.stamp(1)
         client = await node.add(2, "client")
         assert (client.identity, 6, 80, 24) in node.entries(before.ingress_policy)
-        assert int(node.host.maps.open(ENDPOINT_STAMPS_MAP).lookup(1)) == stamp
+        assert node.stamp(1) == stamp
 
 
 async def test_a_changed_policy_is_written_under_a_new_id_and_the_old_one_deleted(tmp_path: Path, bpffs: Path) -> None:
@@ -274,8 +279,8 @@ async def test_a_restart_keeps_what_is_right_and_deletes_what_is_not(tmp_path: P
         await node.apply(web_policy(ingress=[{"fromCIDR": ["192.0.2.0/24"]}, {"fromEndpoints": [{}]}]))
         before = await node.realised(1, lambda row: row.ingress_enforcing)
         kept = node.entries(before.ingress_policy)
-        stamp = int(node.host.maps.open(ENDPOINT_STAMPS_MAP).lookup(1))
-        stray = np.zeros(1, POLICY_MAP.key)
+        stamp = node.stamp(1)
+        stray: Any = np.zeros(1, POLICY_MAP.key)
         stray["policy"], stray["prefixlen"] = 999, 72
         node.host.maps.open(POLICY_MAP, writable=True).update_batch(stray, np.zeros(1, POLICY_MAP.value))
     async with running(tmp_path, bpffs) as node:
@@ -283,7 +288,7 @@ async def test_a_restart_keeps_what_is_right_and_deletes_what_is_not(tmp_path: P
         after = await node.realised(1)
         assert after.ingress_policy == before.ingress_policy
         assert node.entries(before.ingress_policy) == kept
-        assert int(node.host.maps.open(ENDPOINT_STAMPS_MAP).lookup(1)) == stamp
+        assert node.stamp(1) == stamp
         await until(lambda: not node.entries(999))
 
 

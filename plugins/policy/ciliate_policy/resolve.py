@@ -125,17 +125,36 @@ class Resolved:
 
     def resolve(self) -> None:
         """Work out the entries of every identity."""
-        members: defaultdict[int, list[int]] = defaultdict(list)
-        for peer, numbers in self._by_peer.items():
-            for identity in self._ids(peer):
-                members[identity] += numbers
-        for identity in self._wildcard_holders():
-            members.setdefault(identity, [])
+        members = self._members()
         self.entries = {ANYBODY: self._profile_of(ANYBODY, self._wildcards)}
+        named = self.uses_peer_names
+        made: dict[tuple[int, ...], Profile] = {}
         for identity, numbers in members.items():
-            profile = self._profile_of(identity, tuple(sorted({*numbers, *self._named_wildcards(identity)})))
+            profile = made.get(numbers)
+            if profile is None or named:
+                profile = self._profile_of(identity, tuple(sorted({*numbers, *self._named_wildcards(identity)})))
+                made[numbers] = profile
             if profile:
                 self.entries[identity] = profile
+
+    def _members(self) -> dict[int, tuple[int, ...]]:
+        """Identities, each with the numbers of the elements that apply to it."""
+        members: dict[int, tuple[int, ...]] = {}
+        for peer, numbers in self._by_peer.items():
+            ids, more = self._ids(peer), tuple(numbers)
+            if not members:
+                members = dict.fromkeys(ids, more)
+                continue
+            joined: dict[tuple[int, ...], tuple[int, ...]] = {}
+            for identity in ids:
+                known = members.get(identity, ())
+                both = joined.get(known)
+                if both is None:
+                    both = joined[known] = known + more
+                members[identity] = both
+        for identity in self._wildcard_holders():
+            members.setdefault(identity, ())
+        return members
 
     def refresh(self, identity: int) -> tuple[Profile, Profile]:
         """Work out the entries of one identity anew; (before, after)."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 
-from ciliate_policy.labels import Label, parse_label
+from ciliate_policy.labels import parse_label
 
 LabelMap = Mapping[str, frozenset[str]]
 """`source:key`, and `any:key` for every source's, to its values: how a set of labels is asked."""
@@ -106,15 +106,20 @@ def selector_key(text: str) -> str:
     return f"{label.source}:{label.key}"
 
 
-def label_map(labels: Iterable[str | Label]) -> dict[str, frozenset[str]]:
+def label_map(labels: Iterable[str]) -> dict[str, frozenset[str]]:
     """The form in which labels are asked by selectors."""
     found: dict[str, frozenset[str]] = {}
-    for item in labels:
-        label = item if isinstance(item, Label) else parse_label(item)
-        values = frozenset((label.value,))
-        for key in (f"{label.source}:{label.key}", f"any:{label.key}"):
+    for text in labels:
+        keys, values = _asked(text)
+        for key in keys:
             found[key] = found[key] | values if key in found else values
     return found
+
+
+@lru_cache(1 << 16)
+def _asked(text: str) -> tuple[tuple[str, str], frozenset[str]]:
+    label = parse_label(text)
+    return (f"{label.source}:{label.key}", f"any:{label.key}"), frozenset((label.value,))
 
 
 def tokens(labels: LabelMap) -> set[str]:

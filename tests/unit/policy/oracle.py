@@ -59,7 +59,7 @@ def judge(
 
 def specs_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """All rules of an object."""
-    return ([manifest["spec"]] if "spec" in manifest else []) + manifest.get("specs", [])
+    return [*([manifest["spec"]] if "spec" in manifest else []), *manifest.get("specs", [])]
 
 
 def is_knp(manifest: dict[str, Any]) -> bool:

@@ -96,7 +96,7 @@ ports = st.one_of(
         st.sampled_from(["TCP", "UDP", "ANY"]),
     ),
 )
-allow_ports = st.fixed_dictionaries(
+allow_ports: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"ports": st.lists(ports, min_size=1, max_size=3)},
     optional={"rules": st.sampled_from([{}, {"http": []}])},
 )
