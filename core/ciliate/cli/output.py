@@ -20,6 +20,7 @@ class Format(enum.StrEnum):
     """What `-o` takes."""
 
     TABLE = "table"
+    WIDE = "wide"  # kubectl's habit; the table has all columns anyway
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
