@@ -170,7 +170,9 @@ def get(
     words: Annotated[list[str], typer.Argument(metavar="KIND [NAME...]", help="Or KIND/NAME..., KIND,KIND.")],
     namespace: NamespaceOption = "",
     all_namespaces: Annotated[bool, typer.Option("-A", "--all-namespaces", help="Of all namespaces.")] = False,
-    output: Annotated[Format, typer.Option("-o", "--output", help="table (or wide), json, yaml or name.")] = Format.TABLE,
+    output: Annotated[
+        Format, typer.Option("-o", "--output", help="table (or wide), json, yaml or name.")
+    ] = Format.TABLE,
     selector: SelectorOption = "",
     name: NameOption = "lab",
 ) -> None:
