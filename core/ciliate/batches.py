@@ -39,7 +39,7 @@ class Batches:
         self.detach()
         self._ring = ring
         asyncio.get_running_loop().add_reader(ring.fd, self._drain)
-        self._drain()
+        self._poll()
 
     def lost(self) -> int | None:
         """Records that the programs could not write because the ring was full; None if this process doesn't know."""
