@@ -14,9 +14,11 @@ import os
 from dataclasses import dataclass
 
 QUICK_SLACK = 0.05
-"""In quick mode a floor of 0.90 is 0.855. Added time, a small difference of two noisy figures, has ADDED_SLACK."""
+"""In quick mode a floor of 0.90 is 0.855. Added time, a small difference of two noisy figures, has ADDED_SLACK. So have
+CNI calls CNI_SLACK: they wait for a processor that others use."""
 
 ADDED_SLACK = 0.40
+CNI_SLACK = 0.40
 
 
 class Sense(enum.Enum):
@@ -76,8 +78,8 @@ BUDGETS = {
         Budget("crr of bare", 0.87, Sense.AT_LEAST),
         Budget("crr added of forward", 2.0, Sense.AT_MOST, ADDED_SLACK),
         Budget("crr spread of bare", 0.85, Sense.AT_LEAST),
-        Budget("cni add p50 of ptp", 0.25, Sense.AT_MOST),
-        Budget("cni burst p99 of ptp", 0.25, Sense.AT_MOST),
+        Budget("cni add p50 of ptp", 0.25, Sense.AT_MOST, CNI_SLACK),
+        Budget("cni burst p99 of ptp", 0.25, Sense.AT_MOST, CNI_SLACK),
         Budget("sigkill lost", 0, Sense.AT_MOST),
         Budget("sigkill wrong", 0, Sense.AT_MOST),
         Budget("sigkill enforced s", 3.0, Sense.AT_MOST, 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 import time
 import uuid
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 
 PERCENTILES = (50, 95, 99)
 LAG_EVERY = 0.002
+EMPTY_SECONDS = 20
+
+
+def wait_empty(containers: Sequence[Container]) -> None:
+    """Wait until the pods' interfaces are gone: a DEL may answer before, for a runtime removes the namespace anyway."""
+    end = time.monotonic() + EMPTY_SECONDS
+    for container in containers:
+        look = ["nsenter", f"--net={container.netns}", "test", "-e", f"/proc/sys/net/ipv4/conf/{cniplugin.INTERFACE}"]
+        while subprocess.run(look, check=False).returncode == 0:
+            assert time.monotonic() < end, f"{container.netns} still has its interface {EMPTY_SECONDS} s after DEL"
+            time.sleep(0.005)
 
 
 @contextmanager
@@ -66,6 +78,7 @@ def one_after_another(made: spaces.Spaces, plugins: Sequence[Plugin]) -> Spent:
     with containers(made, settings.CNI_CHUNK, "seq") as chunk:
         for number in range(settings.plan().cni_rounds + 1):
             for plugin in plugins[:: 1 if number % 2 else -1]:
+                wait_empty(chunk)
                 fresh = [Container(uuid.uuid4().hex, one.netns) for one in chunk]
                 for command in ("ADD", "DEL"):
                     calls = plugin.call(command, fresh)
@@ -81,6 +94,7 @@ def at_once(made: spaces.Spaces, plugins: Sequence[Plugin]) -> tuple[Spent, dict
     with containers(made, plan.cni_at_once, "many") as many:
         for _ in range(plan.cni_bursts):
             for plugin in plugins:
+                wait_empty(many)
                 for command in ("ADD", "DEL"):
                     calls[plugin.name][command].append(plugin.call(command, many, at_once=len(many)))
     totals = {name: float(np.median([one.ended.max() for one in kinds["ADD"]])) for name, kinds in calls.items()}

@@ -131,6 +131,14 @@ def last_by_old_policy(port: Numbers, begun: Numbers, passed: Numbers, when: Tim
     return float((begun[late].max() - when.started) / 1e9) if late.any() else 0.0
 
 
+def describe(what: str, begun: Numbers, port: Numbers, when: Times) -> Iterator[str]:
+    """When, after the start, and on which kind of port something happened; nothing if it did not."""
+    for kind in np.unique(port):
+        seconds = (begun[port == kind] - when.started) / 1e9
+        name = ("allowed", "denied", "closed later", "opened later")[kind]
+        yield f"{what} on {name}: {len(seconds)}, from {seconds.min():.2f} to {seconds.max():.2f} s after the start"
+
+
 def replies_lost(recorded: Recorded) -> int:
     """Of flows that were always allowed: packets that a server sent back and that did not arrive."""
     received = recorded.received[recorded.received["flow"] == ALLOWED]
@@ -149,16 +157,23 @@ def test_a_killed_agent_costs_no_packet_and_its_successor_enforces_what_changed(
     answered = (connections["outcome"] == Outcome.ANSWERED).astype(np.int64)
     silent = connections["outcome"] == Outcome.TIMED_OUT
     opened = connections["begun"].astype(np.int64)
-    theirs = due(connections["target"].astype(np.int64) // GROUPS, opened, opened + LIMIT_MS * 1_000_000, when)
+    target_port = connections["target"].astype(np.int64) // GROUPS
+    theirs = due(target_port, opened, opened + LIMIT_MS * 1_000_000, when)
 
-    lost = int(((must == 1) & (passed == 0)).sum() + ((theirs == 1) & (answered == 0)).sum()) + replies_lost(recorded)
-    wrong = int(((must == 0) & (passed == 1)).sum() + ((theirs == 0) & ~silent).sum())
+    packets_lost, packets_wrong = (must == 1) & (passed == 0), (must == 0) & (passed == 1)
+    connections_lost, connections_wrong = (theirs == 1) & (answered == 0), (theirs == 0) & ~silent
+    lost = int(packets_lost.sum() + connections_lost.sum()) + replies_lost(recorded)
+    wrong = int(packets_wrong.sum() + connections_wrong.sum())
     enforced = last_by_old_policy(port, begun, passed, when)
 
     report = harness.new_report("sigkill")
     for name, value in (("lost", float(lost)), ("wrong", float(wrong)), ("enforced s", enforced)):
         report.gates.append(harness.gate(f"sigkill {name}", harness.Figure(value, value, value)))
     report.notes += [
+        *describe("packets lost", begun[packets_lost], port[packets_lost], when),
+        *describe("packets wrong", begun[packets_wrong], port[packets_wrong], when),
+        *describe("connections lost", opened[connections_lost], target_port[connections_lost], when),
+        *describe("connections wrong", opened[connections_wrong], target_port[connections_wrong], when),
         f"{settings.plan().endpoints} endpoints, {len(sent)} packets, {len(recorded.echoed)} replies, "
         f"{len(connections)} connections, {GROUPS} policies changed",
         f"down for {(when.started - when.killed) / 1e9:.2f} s, traffic for "
