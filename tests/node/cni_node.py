@@ -75,7 +75,7 @@ class Node:
     octet: int = 100
     settings: dict[str, Any] = field(default_factory=dict)
     network: str = "ciliate"
-    real_policy: bool = False  # the plugin policy, instead of one that allows all
+    policy: str = "allow-all"  # or "real": the plugin policy; or "none"
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
@@ -94,7 +94,7 @@ class Node:
 
     def _settings(self) -> dict[str, Any]:
         tree: dict[str, Any] = {
-            "plugins": ["cni", "ipam", *(["policy"] if self.real_policy else [])],
+            "plugins": ["cni", "ipam", *(["policy"] if self.policy == "real" else [])],
             "cluster": {"name": "test"},
             "node": {
                 "name": "node1",
@@ -129,7 +129,7 @@ class Node:
     def start(self, wait: bool = True) -> None:
         """Start the agent in the node's namespace."""
         program = [sys.executable, "-m", "tests.node.cni_agent", str(self.config)]
-        if self.real_policy:
+        if self.policy != "allow-all":
             program = [str(Path(sys.executable).parent / "ciliate"), "agent", "--config", str(self.config)]
         command = ["nsenter", f"--net=/run/netns/{self.name}", *program]
         with self.log.open("ab") as log:

@@ -225,3 +225,36 @@ def test_a_caller_that_has_gone_gets_no_endpoint(node: Node) -> None:
     wait_for("the call is over", lambda: calls in node.api("/metrics") or pod.container_id in str(node.endpoints()))
     assert pod.container_id not in {e["container_id"] for e in node.endpoints()}
     assert "eth0" not in pod.run("ip", "link")
+
+
+def test_an_endpoint_that_gets_no_policy_is_undone() -> None:
+    require_root()
+    node = Node(octet=112, policy="none", settings={"cni": {"policy_timeout": 0.2}})
+    try:
+        node.start()
+        assert error_of(shim.call("STATUS", node.conf()))["code"] == 50
+        pod = node.pod()
+        error = error_of(node.call("ADD", pod))
+        assert error["code"] == 11
+        assert "policy" in f"{error['msg']}"
+        assert node.endpoints() == []
+        wait_for("the pair is gone", lambda: not node.links() and "eth0" not in pod.run("ip", "link"))
+        assert [a for a in node.api("/tables/addresses")["rows"] if a["attachment"] and not a["released"]] == []
+    finally:
+        node.close()
+
+
+def test_endpoints_are_judged_by_the_plugin_policy() -> None:
+    """Containers that no Kubernetes names are reserved:init, which only the host may reach."""
+    require_root()
+    node = Node(octet=113, policy="real")
+    try:
+        node.start()
+        one, two = node.add(), node.add()
+        assert {e["identity"] for e in node.endpoints()} == {5}
+        assert " 0% packet loss" in node.host("ping", "-c1", "-W2", one.addresses[1])
+        assert " 100% packet loss" in one.run("ping", "-c1", "-W1", two.addresses[0], check=False)
+        reasons = {m["reason"] for m in node.api("/bpf/metrics")}
+        assert "Policy denied" in reasons
+    finally:
+        node.close()

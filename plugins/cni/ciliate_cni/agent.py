@@ -68,6 +68,13 @@ class Agent:
 
     async def _run(self) -> None:
         """Take up the node, then serve. A failure anywhere starts all of it anew; nothing of it touches packets."""
+        try:
+            await self._take_up()
+        except Exception as error:
+            self.context.health.not_ready(f"{type(error).__name__}: {error}", "cni")
+            raise
+
+    async def _take_up(self) -> None:
         families = await self._await_ranges()
         call = self.context.worker.call
         with ExitStack() as held:
@@ -135,6 +142,7 @@ class Agent:
             program=lambda: loaded.from_pod,
             mtu=lambda: self.config.mtu or mtu,
             observe=self.metrics.call,
+            not_ready=self._reasons,
         )
         if done := await verbs.delete_queued():
             self.context.log.info("deletions from while the agent was down", done=done)
@@ -197,6 +205,13 @@ class Agent:
                 changed.append(fresh)
         if changed:
             self.endpoints.put_all(changed)
+
+    def _reasons(self) -> list[str]:
+        """Why a new pod would not be connected now."""
+        reasons = self.context.health.reasons
+        if self.policies.stale:
+            reasons = [*reasons, "nobody writes the table endpoint_policies: is the plugin policy enabled and healthy?"]
+        return reasons
 
     def _states(self) -> dict[str, int]:
         """Endpoints by Cilium's names of their states."""

@@ -174,7 +174,6 @@ class Devices:
                 errors = pod.errors(messages)
             if errors:
                 raise errors[0]
-            _refuse_advertisements(endpoint.interface)
 
     def _undo(self, endpoint: Endpoint) -> None:
         link = links.get_link(self._host, endpoint.host_interface)
@@ -183,7 +182,7 @@ class Devices:
 
 
 def _pod_messages(endpoint: Endpoint, no_link_local: bytes) -> list[nl.Message]:
-    """All that makes the pod's end, from address to route."""
+    """All that makes the pod's end, from address to route. (No router's word changes it: none passes the programs.)"""
     index, name = POD_IFINDEX_BASE + endpoint.id, endpoint.interface
     messages = [links.link_up(1, "lo")]
     if no_link_local:
@@ -239,18 +238,6 @@ def _enable_ipv6(interface: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _refuse_advertisements(interface: str) -> None:
-    """The pod's routes are ours: no router's word changes them (the thread is in the pod's namespace)."""
-    try:
-        descriptor = os.open(f"/proc/sys/net/ipv6/conf/{interface}/accept_ra", os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return  # no IPv6 in this kernel, or /proc/sys is read-only; nothing but our program reaches the pod anyway
-    try:
-        os.write(descriptor, b"0")
-    finally:
-        os.close(descriptor)
 
 
 def _ignoring_absence(errors: list[nl.NetlinkError]) -> None:

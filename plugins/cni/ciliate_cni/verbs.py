@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -132,11 +133,15 @@ class Verbs:
             return result.result_of(endpoint, call.conf.cni_version, call.netns, call.conf.prev_result)
 
     async def _create(self, call: Call, netns: int) -> Endpoint:
-        """A new endpoint, whole or not at all: row, devices and policy at once, then the answer."""
+        """A new endpoint, whole or not at all. Its devices are made while its row is written and policy works on it."""
         endpoint = await self._plan(call)
+        attaching = asyncio.create_task(self.worker.call(self.devices.attach, endpoint, netns, self.program()))
+        await asyncio.sleep(0)  # the worker has it now
         try:
-            self.endpoints.put(endpoint)
-            await self.worker.call(self.devices.attach, endpoint, netns, self.program())
+            try:
+                self.endpoints.put(endpoint)
+            finally:
+                await attaching
             await self._realised(endpoint)
         except Exception:
             await self.remove(endpoint)
