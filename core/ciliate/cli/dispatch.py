@@ -7,6 +7,7 @@ typer's annotations. Commands of the core are entry points too.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -40,8 +41,18 @@ def run(program: str, group: str, summary: str, arguments: list[str] | None = No
         place = f"{program} {prefix.replace('.', ' ')}".strip()
         print(f"{place}: no command {unknown[0]!r}; `{place} --help` lists them", file=sys.stderr)
         raise SystemExit(2)
-    _print_help(program, summary, points, prefix)
+    try:
+        _print_help(program, summary, points, prefix)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise _left(error) from error
     raise SystemExit(0 if words else 2)
+
+
+def _left(_: BrokenPipeError) -> SystemExit:
+    """The reader of our output has gone (`| head`): end as a program that a SIGPIPE ends, without a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return SystemExit(141)
 
 
 def _leading_words(words: list[str]) -> list[str]:
@@ -70,7 +81,7 @@ def _call(point: EntryPoint, program: str, arguments: list[str]) -> NoReturn:
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except BrokenPipeError as error:
-        raise SystemExit(141) from error
+        raise _left(error) from error
     raise SystemExit(0)
 
 

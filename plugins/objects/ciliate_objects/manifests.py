@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import yaml
-
 from ciliate.cli.dispatch import CommandError
 from ciliate.store import Object
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 from ciliate.cli.dispatch import run
-from ciliate.cli.output import age
 from ciliate.model.kinds import CILIUM_NETWORK_POLICY, NODE, POD
 from ciliate.store import Object, Store, follow
+from ciliate_objects.output import age
 from ciliate_store_local.driver import LocalStore
 
 POLICY = """

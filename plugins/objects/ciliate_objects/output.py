@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
-
-from ciliate.cli.kinds import called
 from ciliate.store import Kind, Object
+
+from ciliate_objects.kinds import called
 
 Column = tuple[str, Callable[[Object], str]]
 

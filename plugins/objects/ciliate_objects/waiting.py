@@ -6,7 +6,6 @@ import asyncio
 from contextlib import aclosing
 
 from ciliate.cli.dispatch import CommandError
-from ciliate.cli.kinds import called
 from ciliate.model.kinds import (
     CILIUM_CLUSTERWIDE_NETWORK_POLICY,
     CILIUM_NETWORK_POLICY,
@@ -15,6 +14,8 @@ from ciliate.model.kinds import (
     POD,
 )
 from ciliate.store import Kind, Object, Store, follow
+
+from ciliate_objects.kinds import called
 
 POLICIES = (CILIUM_NETWORK_POLICY, CILIUM_CLUSTERWIDE_NETWORK_POLICY, NETWORK_POLICY)
 

@@ -6,14 +6,14 @@ import sys
 from dataclasses import dataclass, field
 
 import typer
-
-from ciliate.cli.changes import apply_object
 from ciliate.cli.dispatch import CommandError
-from ciliate.cli.kinds import KnownKinds, Reviewers, called
-from ciliate.cli.manifests import BadManifest, Manifest
 from ciliate.model.kinds import NAMESPACE
 from ciliate.review import Severity
 from ciliate.store import Kind, NotFoundError, Object, Store, StoreError
+
+from ciliate_objects.changes import apply_object
+from ciliate_objects.kinds import KnownKinds, Reviewers, called
+from ciliate_objects.manifests import BadManifest, Manifest
 
 DEFAULT_NAMESPACE = "default"
 

@@ -9,20 +9,20 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
-
-from ciliate.cli.applying import DEFAULT_NAMESPACE, Outcome, apply_one, placed
-from ciliate.cli.changes import wait_gone
 from ciliate.cli.cluster import NameOption, find_cluster
 from ciliate.cli.dispatch import CommandError
-from ciliate.cli.kinds import KnownKinds, Reviewers, called, kinds_for
-from ciliate.cli.manifests import BadManifest, Manifest, read_manifests
-from ciliate.cli.output import Format, names, table, whole
-from ciliate.cli.selectors import parse_selector
-from ciliate.cli.waiting import wait_for
 from ciliate.config import CoreConfig
 from ciliate.host import open_store
 from ciliate.model.kinds import NAMESPACE
 from ciliate.store import Kind, NotFoundError, Object, Store, StoreError
+
+from ciliate_objects.applying import DEFAULT_NAMESPACE, Outcome, apply_one, placed
+from ciliate_objects.changes import wait_gone
+from ciliate_objects.kinds import KnownKinds, Reviewers, called, kinds_for
+from ciliate_objects.manifests import BadManifest, Manifest, read_manifests
+from ciliate_objects.output import Format, names, table, whole
+from ciliate_objects.selectors import parse_selector
+from ciliate_objects.waiting import wait_for
 
 FileOption = Annotated[
     list[str], typer.Option("-f", "--filename", metavar="FILE|FOLDER|-", help="Manifests; may be repeated.")
