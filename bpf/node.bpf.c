@@ -97,8 +97,10 @@ static __always_inline int answer_neighbour(struct __sk_buff *skb, struct packet
 {
 	int answer;
 
-	if (packet->icmp_type != ND_SOLICITATION)
+	if (is_forbidden_message(packet))
 		return deliver_drop(skb, packet, DROP(packet, NODE, FORBIDDEN_ICMPV6_MESSAGE));
+	if (packet->icmp_type != ND_SOLICITATION)
+		return TC_ACT_SHOT; /* asks for a router or a group, as every host does at its start: nobody is there */
 	answer = nd_answer(skb, packet, endpoint);
 	return answer > 0 ? deliver_drop(skb, packet, answer) : neighbour_action(skb, answer);
 }

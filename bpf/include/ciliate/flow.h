@@ -20,7 +20,7 @@ static __always_inline void flow_answer(struct packet *packet, const struct conn
 
 	packet->destination_endpoint = entry->endpoint[!side];
 	packet->destination_generation = entry->generation[!side];
-	packet->proxy_port = reply ? 0 : proxy_port_of(entry->word);
+	packet->proxy_port = reply || packet->path == PATH_INGRESS_PROXY ? 0 : proxy_port_of(entry->word);
 	packet->to_proxy = reply && (entry->flags & CONNTRACK_FROM_PROXY);
 	if (reply && entry->service) {
 		packet->reverse = entry->service;
@@ -113,20 +113,18 @@ static __always_inline void flow_ask_again(struct packet *packet, const struct c
 
 	question->source = origin ? packet->key.b : packet->key.a;
 	question->destination = origin ? packet->key.a : packet->key.b;
-	if (packet->protocol == IPPROTO_ICMP)
-		port = bpf_htons(8);
-	if (packet->protocol == IPPROTO_ICMPV6)
+	if (packet->key.protocol == IPPROTO_ICMP)
+		port = bpf_htons(8); /* of flows, echoes alone have entries */
+	if (packet->key.protocol == IPPROTO_ICMPV6)
 		port = bpf_htons(128);
 	question->port = port;
-	question->protocol = packet->protocol;
+	question->protocol = packet->key.protocol;
 	question->source_endpoint = entry->endpoint[origin];
 	question->destination_endpoint = packet->key.leg == LEG_EGRESS ? FIND_ENDPOINT : entry->endpoint[!origin];
 	question->fallback[SOURCE] = entry->identity[origin];
 	question->fallback[DESTINATION] = entry->identity[!origin];
 	question->source_identity = entry->flags & CONNTRACK_FROM_PROXY ? entry->identity[origin] : 0;
-	question->path = packet->path == PATH_POD ? PATH_POD : PATH_HOST;
-	if (entry->flags & CONNTRACK_FROM_PROXY)
-		question->path = PATH_INGRESS_PROXY;
+	question->path = packet->path;
 }
 
 static __always_inline void flow_describe_verdict(struct packet *packet, int reversed)

@@ -2,7 +2,7 @@
 /* ICMP errors: one about a tracked flow belongs to it (related), is allowed and delivered to whom it is about. */
 #pragma once
 
-#include "flow.h"
+#include "quoted.h"
 
 /* The quoted header's start, and what is quoted of the transport: its first 8 bytes. */
 static __always_inline int icmp_quoted_transport(struct __sk_buff *skb, struct packet *packet, __u32 at)
@@ -11,6 +11,7 @@ static __always_inline int icmp_quoted_transport(struct __sk_buff *skb, struct p
 
 	if (!quoted)
 		return DROP(packet, ICMP, CT_INVALID_HEADER);
+	packet->inner_transport = at;
 	if (packet->inner_protocol == IPPROTO_ICMP || packet->inner_protocol == IPPROTO_ICMPV6) {
 		packet->inner_icmp_kind = icmp_kind(packet->inner_protocol, quoted->type);
 		echo_ports(&packet->inner, packet->inner_icmp_kind, quoted->identifier);
@@ -58,7 +59,10 @@ static __always_inline struct conntrack_entry *icmp_entry(struct packet *packet,
 	entry = bpf_map_lookup_elem(&conntrack, &packet->key);
 	if (!entry)
 		entry = bpf_map_lookup_elem(&conntrack_new, &packet->key);
-	return entry && flow_is_here(packet, entry) ? entry : NULL;
+	if (!entry || !flow_is_here(packet, entry) ||
+	    conntrack_is_over(entry, packet->inner_protocol, bpf_jiffies64()))
+		return NULL;
+	return entry;
 }
 
 static __always_inline struct conntrack_entry *icmp_find_entry(struct packet *packet)
@@ -132,5 +136,5 @@ __noinline int icmp_error(struct __sk_buff *skb, struct packet *packet)
 	packet->event_packets = 1;
 	flow_answer(packet, entry, entry->origin != packet->side);
 	flow_describe(packet, entry, entry->origin != packet->side);
-	return 0;
+	return packet->reverse ? quoted_restore(skb, packet) : 0;
 }

@@ -18,7 +18,7 @@ struct flow_class {
 	union address destination;
 	__be16 port;
 	__u8 protocol;
-	__u8 path;
+	__u8 scope;
 	__u32 source_identity;
 	struct verdict verdict;
 };
@@ -31,13 +31,25 @@ struct {
 	__uint(max_entries, FLOW_CLASSES);
 } flow_classes SEC(".maps");
 
+#define SCOPE_NO_EGRESS 1  /* the source is taken for beyond the host, whatever its address */
+#define SCOPE_NO_INGRESS 2 /* the same of the destination */
+#define SCOPE_PROXIED 4    /* its ingress proxy is behind it */
+
+/* What the same addresses and port are asked for: questions of one scope have one answer. */
+static __always_inline __u8 question_scope(const struct question *question)
+{
+	return (question->source_endpoint ? 0 : SCOPE_NO_EGRESS) |
+	       (question->destination_endpoint ? 0 : SCOPE_NO_INGRESS) |
+	       (question->path == PATH_INGRESS_PROXY ? SCOPE_PROXIED : 0);
+}
+
 static __always_inline struct flow_class *flow_class_slot(const struct question *question)
 {
 	__u32 mixed = question->source.words[3] ^ (question->source.words[1] << 7) ^ question->source.words[2];
 	__u32 slot;
 
 	mixed = mixed * 0x9E3779B1U + question->destination.words[3] + (question->destination.words[2] << 5);
-	mixed = mixed * 0x85EBCA6BU + ((__u32)question->port << 8) + question->protocol;
+	mixed = mixed * 0x85EBCA6BU + ((__u32)question->port << 8) + question->protocol + question_scope(question) * 64;
 	slot = (mixed * 0xC2B2AE35U) >> 20;
 	return bpf_map_lookup_elem(&flow_classes, &slot);
 }
@@ -48,7 +60,7 @@ static __always_inline int flow_class_matches(const struct flow_class *class, co
 
 	return address_equal(&class->source, &question->source) &&
 	       address_equal(&class->destination, &question->destination) && class->port == question->port &&
-	       class->protocol == question->protocol && class->path == question->path &&
+	       class->protocol == question->protocol && class->scope == question_scope(question) &&
 	       class->source_identity == question->source_identity && verdict->lasting &&
 	       (__u32)verdict->word == stamp_of(&class->source, &class->destination, verdict->endpoint[SOURCE],
 						verdict->endpoint[DESTINATION]) &&
@@ -63,7 +75,7 @@ static __always_inline void flow_class_keep(struct flow_class *class, const stru
 	class->destination = question->destination;
 	class->port = question->port;
 	class->protocol = question->protocol;
-	class->path = question->path;
+	class->scope = question_scope(question);
 	class->source_identity = question->source_identity;
 	class->verdict = *verdict;
 }

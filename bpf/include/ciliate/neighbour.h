@@ -10,7 +10,9 @@
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
 #define ND_ROUTER_SOLICITATION 133
+#define ND_ROUTER_ADVERTISEMENT 134
 #define ND_SOLICITATION 135
+#define ND_ADVERTISEMENT 136
 #define ND_REDIRECT 137
 #define MLD_QUERY 130
 #define MLD_DONE 132
@@ -109,7 +111,7 @@ static __always_inline void nd_make_advertisement(struct packet *packet, const s
 	answer->hop_limit = 255;
 	__builtin_memcpy(answer->from, &packet->inner.source, 16);
 	__builtin_memcpy(answer->to, &packet->now.source, 16);
-	answer->type = 136;
+	answer->type = ND_ADVERTISEMENT;
 	answer->code = 0;
 	answer->checksum = 0;
 	answer->flags = bpf_htonl(ND_FLAGS_SOLICITED_OVERRIDE);
@@ -146,6 +148,13 @@ static __always_inline int is_neighbour_message(const struct packet *packet)
 	return packet->protocol == IPPROTO_ICMPV6 &&
 	       ((type >= ND_ROUTER_SOLICITATION && type <= ND_REDIRECT) || (type >= MLD_QUERY && type <= MLD_DONE) ||
 		type == MLD_REPORT_2);
+}
+
+/* What only a router or another's neighbour says: advertisements and redirects. */
+static __always_inline int is_forbidden_message(const struct packet *packet)
+{
+	return packet->icmp_type == ND_ROUTER_ADVERTISEMENT || packet->icmp_type == ND_ADVERTISEMENT ||
+	       packet->icmp_type == ND_REDIRECT || packet->icmp_type == MLD_QUERY;
 }
 
 /* What an answer becomes: -1 goes back to the pod, 0 needs none. */

@@ -50,7 +50,7 @@ struct question {
 	__u32 source_identity; /* given by a proxy's mark; 0: looked up */
 	__be16 port;
 	__u8 protocol;
-	__u8 path;
+	__u8 path; /* how the packet came that has it asked */
 };
 
 #define SOURCE 0
@@ -119,7 +119,8 @@ struct packet {
 	struct tuple inner;    /* what an ICMP error quotes, as its sender sent it */
 	__u8 inner_protocol;
 	__u8 inner_icmp_kind;
-	__u8 inner_pad[6];
+	__u16 inner_transport; /* offset of the quoted transport header */
+	__u8 inner_pad[4];
 	struct conntrack_key key;
 	struct conntrack_key other_key; /* of a service's flow, before translation */
 	struct conntrack_entry fresh;

@@ -12,9 +12,10 @@ from ciliate.model.policy import Direction
 from ciliate.model.reasons import DropReason
 from scapy.layers.inet import GRE, ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
-    ICMPv6MLReport2,
+    ICMPv6MLQuery2,
     ICMPv6ND_NA,
-    ICMPv6ND_RS,
+    ICMPv6ND_RA,
+    ICMPv6ND_Redirect,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -84,10 +85,14 @@ MALFORMED: dict[str, tuple[Packet | bytes, DropReason]] = {
         IPv6(src=A.ipv6, dst=B.ipv6) / IPv6ExtHdrFragment(offset=10, id=5, nh=17) / Raw(bytes(16)),
         DropReason.FRAGMENT_NOT_FOUND,
     ),
-    "a router solicitation": (IPv6(src="fe80::5", dst="ff02::2") / ICMPv6ND_RS(), DropReason.FORBIDDEN_ICMPV6_MESSAGE),
+    "a router's advertisement": (
+        IPv6(src="fe80::5", dst="ff02::1") / ICMPv6ND_RA(),
+        DropReason.FORBIDDEN_ICMPV6_MESSAGE,
+    ),
     "an advertisement": (IPv6(src=A.ipv6, dst=B.ipv6) / ICMPv6ND_NA(), DropReason.FORBIDDEN_ICMPV6_MESSAGE),
-    "a multicast report": (
-        IPv6(src="fe80::5", dst="ff02::16") / IPv6ExtHdrHopByHop() / ICMPv6MLReport2(),
+    "a redirect": (IPv6(src=A.ipv6, dst=B.ipv6) / ICMPv6ND_Redirect(), DropReason.FORBIDDEN_ICMPV6_MESSAGE),
+    "a multicast query": (
+        IPv6(src="fe80::5", dst="ff02::1") / IPv6ExtHdrHopByHop() / ICMPv6MLQuery2(),
         DropReason.FORBIDDEN_ICMPV6_MESSAGE,
     ),
 }

@@ -101,6 +101,14 @@ def test_an_error_about_a_flow_denied_since_is_dropped(node: Node, family: Famil
     assert node.send(B, unreachable(family, B, A, family.udp(A, B))).reason == DropReason.POLICY_DENIED
 
 
+def test_an_error_judges_a_stale_flow_as_what_it_is(node: Node, family: Family) -> None:
+    node.rule(FREE, direction=Direction.INGRESS, protocol=17, port=53)
+    node.apply(B, ingress=FREE)
+    node.send(A, family.udp(A, B))
+    node.bump(B)
+    assert node.send(B, unreachable(family, B, A, family.udp(A, B))).to == A.id
+
+
 def test_an_error_of_a_router_outside_reaches_the_pod(node: Node, family: Family) -> None:
     node.send(A, family.udp(A, family.world))
     node.apply(A, ingress=DENY_ALL)

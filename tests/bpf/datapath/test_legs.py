@@ -147,6 +147,28 @@ def test_a_direct_flow_and_one_through_the_host_are_both_known(node: Node, famil
     assert legs == {Leg.BOTH, Leg.INGRESS}
 
 
+def test_cached_classes_of_two_crossings_are_apart(node: Node, family: Family) -> None:
+    """Judging A's leg anew by a packet from the host must not vouch for what the host sends on to B."""
+    proxied(node, Direction.EGRESS)
+    node.send(A, family.udp(A, B))
+    node.send_from_host(family.udp(B, A, 53, 40000))
+    node.apply(B, ingress=DENY_ALL)
+    node.bump(A)
+    assert node.send_from_host(family.udp(B, A, 53, 40000)).to == A.id
+    assert node.send_from_host(family.udp(A, B)).reason == DropReason.POLICY_DENIED
+    assert node.send_from_host(family.tcp(B, A, 53, 40000, "SA")).reason == DropReason.POLICY_DENIED
+    assert node.send_from_host(family.tcp(A, B, 40000, 53)).reason == DropReason.POLICY_DENIED
+
+
+def test_an_ingress_proxy_s_second_half_passes_an_entry_that_redirects(node: Node, family: Family) -> None:
+    proxied(node, Direction.EGRESS)
+    node.rule(FREE + 1, direction=Direction.INGRESS, proxy_port=PROXY + 1)
+    node.apply(B, ingress=FREE + 1)
+    node.send(A, family.tcp(A, B))
+    assert node.send_from_host(family.tcp(A, B), FROM_EGRESS_PROXY).to == "host"
+    assert node.send_from_host(family.tcp(A, B), FROM_INGRESS_PROXY).to == B.id
+
+
 def test_an_error_about_a_leg_goes_to_who_is_at_its_other_end(node: Node, family: Family) -> None:
     proxied(node, Direction.EGRESS)
     node.send(A, family.udp(A, B))

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6MLReport2,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6ND_RS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+    IPv6ExtHdrHopByHop,
+)
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
@@ -69,6 +78,19 @@ def test_solicitations_for_anybody_are_answered(node: Node, target: str, source:
 def test_duplicate_address_detection_finds_nobody(node: Node, source: str, target: str) -> None:
     ask = IPv6(src=source, dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS(tgt=target)
     assert answered(node, Ether(src=A.mac) / ask) is None
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        IPv6(src="fe80::5", dst="ff02::2") / ICMPv6ND_RS(),
+        IPv6(src="fe80::5", dst="ff02::16") / IPv6ExtHdrHopByHop() / ICMPv6MLReport2(),
+    ],
+    ids=["router solicitation", "multicast report"],
+)
+def test_what_every_host_sends_at_its_start_ends_here_in_silence(node: Node, ask: IPv6) -> None:
+    outcome = node.send(A, ask)
+    assert outcome.to is None and not len(outcome.events)
 
 
 def test_what_the_host_says_to_everyone_is_left_to_its_stack(node: Node) -> None:

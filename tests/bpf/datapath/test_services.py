@@ -11,12 +11,15 @@ from ciliate.model.conntrack import CONNTRACK_LOOPBACK
 from ciliate.model.policy import Direction
 from ciliate.model.reasons import DropReason
 from ciliate.model.service import SERVICE_DIRECT
-from scapy.layers.inet import IP, TCP, UDP, fragment
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import ICMPv6DestUnreach
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+from scapy.utils import checksum
 
 from tests.bpf.datapath.families import Family
 from tests.bpf.datapath.node import DENY_ALL, FREE, PODS, Node, packed
+from tests.bpf.datapath.test_icmp import unreachable
 
 A, B, C = PODS[:3]
 VIP_PORT, PORT = 8080, 80
@@ -190,3 +193,37 @@ def test_nothing_is_looked_up_while_there_are_no_services(node: Node, family: Fa
     one_backend(node, family)
     node.switches[0] = 0
     assert node.send(A, family.tcp(A, family.service, dport=VIP_PORT)).to == "host"
+
+
+@pytest.mark.parametrize("transport", PROTOCOLS)
+def test_an_error_about_a_translated_packet_quotes_what_the_client_sent(
+    node: Node, family: Family, transport: str
+) -> None:
+    one_backend(node, family, PROTOCOLS[transport])
+    make: Callable[..., Packet] = family.tcp if transport == "tcp" else family.udp
+    sent = make(A, family.service, 40000, VIP_PORT)
+    seen = body(node.send(A, sent).frame)
+    error = node.send(B, unreachable(family, B, A, Raw(seen)))
+    assert error.to == A.id
+    expected, found = bytes(unreachable(family, B, A, sent)), body(error.frame)
+    assert ports_and_addresses(family, found) == ports_and_addresses(family, expected)
+    assert checksum_is_right(family, error.frame)
+
+
+def ports_and_addresses(family: Family, packet: bytes) -> bytes:
+    """The quoted addresses and ports of an ICMP error."""
+    quoted = packet[28:] if family.version == 4 else packet[48:]
+    return quoted[12:24] if family.version == 4 else quoted[8:44]
+
+
+def checksum_is_right(family: Family, frame: Packet) -> bool:
+    """Whether the ICMP checksum, and that of a quoted IPv4 header, are what scapy computes."""
+    layer = frame[ICMP] if family.version == 4 else frame[ICMPv6DestUnreach]
+    if family.version == 4:
+        quoted = bytes(layer.payload)[:20]
+        if checksum(quoted) != 0:
+            return False
+        return bool(checksum(bytes(layer)) == 0)
+    told = layer.cksum
+    del layer.cksum
+    return bool(Ether(bytes(frame))[ICMPv6DestUnreach].cksum == told)
