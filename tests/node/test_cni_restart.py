@@ -157,3 +157,19 @@ def test_uninstalling_leaves_nothing_and_gives_other_configurations_back(node: N
     assert node.links() == {}
     assert "eth0" not in pod.run("ip", "link")
     assert not (node.bpf / "ciliate" / "programs").exists()
+
+
+def test_the_nodes_device_is_made_anew_when_somebody_deletes_it(node: Node) -> None:
+    one, two = node.add(), node.add()
+    node.host("ip", "link", "del", "ciliate_host")
+
+    def reached() -> bool:
+        pinged = node.host("ping", "-c1", "-W1", one.addresses[1], check=False)
+        return " 0% packet loss" in pinged and " 0% packet loss" in one.run(
+            "ping", "-c1", "-W1", "10.104.0.1", check=False
+        )
+
+    wait_for("host and pod reach each other again", reached)
+    assert " 0% packet loss" in one.run("ping", "-c1", "-W2", two.addresses[0])
+    wait_for("the node is ready", lambda: node.api("/status")["ready"])
+    node.add()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from ciliate.context import Context
@@ -77,11 +77,11 @@ class Agent:
     async def _take_up(self) -> None:
         families = await self._await_ranges()
         call = self.context.worker.call
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:  # closed by the worker, behind what it may still be doing with them
             device = await call(HostDevice)
-            held.callback(device.close)
+            held.push_async_callback(call, device.close)
             devices = await call(Devices)
-            held.callback(devices.close)
+            held.push_async_callback(call, devices.close)
             pair = await call(device.ensure)
             await call(device.route, pair, self.ipam.ranges())
             loaded = await call(
@@ -92,7 +92,7 @@ class Agent:
                 pair,
                 families,
             )
-            held.callback(loaded.close)
+            held.push_async_callback(call, loaded.close)
             await self._adopt(devices, loaded)
             await self._serve(device, devices, pair, loaded)
 
@@ -121,6 +121,7 @@ class Agent:
         for attachment in [a for a in self.ipam.attachments() if a not in kept]:
             self.ipam.release(attachment)
         removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
+        self.endpoints.release_all()
         mended = self.endpoints.fill_maps()
         self.endpoints.complete()
         log.info("endpoints adopted", endpoints=len(kept), orphans_removed=removed, entries_mended=mended)
@@ -150,7 +151,7 @@ class Agent:
             tasks.create_task(removal.run())
             tasks.create_task(CniServer(self.socket, verbs.handle, refuse_frame).run())
             tasks.create_task(self._keep_ranges(device, pair))
-            tasks.create_task(self._keep_addresses(device))
+            tasks.create_task(self._keep_addresses(device, pair))
             tasks.create_task(self._collect(loaded))
             tasks.create_task(self._late_deletions(verbs))
             if self.config.install:
@@ -162,8 +163,10 @@ class Agent:
             await self.context.worker.call(device.route, pair, self.ipam.ranges())
             await self._claim(device)
 
-    async def _keep_addresses(self, device: HostDevice) -> None:
+    async def _keep_addresses(self, device: HostDevice, pair: HostPair) -> None:
+        """Fails when somebody deletes the node's device, so that it is made anew."""
         async for _ in address_changes():
+            await self.context.worker.call(device.route, pair, self.ipam.ranges())
             await self._claim(device)
 
     async def _claim(self, device: HostDevice) -> None:

@@ -164,6 +164,10 @@ class Endpoints:
         """The devices of these ids are gone: the ids may be given out again."""
         self._reserved.difference_update(numbers)
 
+    def release_all(self) -> None:
+        """No device waits for its deletion any more."""
+        self._reserved.clear()
+
     def fill_maps(self) -> int:
         """After a start: make the kernel's maps equal to the rows; how many entries were not."""
         return self._maps.reconcile(self.all())

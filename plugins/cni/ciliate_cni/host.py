@@ -76,7 +76,7 @@ class HostDevice:
             links.delete_address(pair.host_index, a) for a in sorted(has - routers) if not a.startswith("fe80:")
         ]
         changes += [links.add_address(pair.host_index, address) for address in sorted(routers - has)]
-        changes += [links.route(pair.host_index, cidr, router) for cidr, router in wanted.items()]
+        changes += [links.route(pair.host_index, c, router) for c, router in wanted.items() if c not in routes]
         if changes:
             self._socket.send(changes)
 
