@@ -1,4 +1,4 @@
-"""`ciliate policy`: what the cluster's policies come to."""
+"""`ciliate policy`, and `ciliate-dbg bpf policy` and `bpf ipcache`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,44 @@ from typing import Annotated, Any
 
 import typer
 from ciliate.api.routes import ApiError
-from ciliate.cli.cluster import Cluster, NameOption, find_cluster
+from ciliate.cli.cluster import Cluster, NameOption, NodeOption, find_cluster
 from ciliate.cli.dispatch import CommandError
+from ciliate.cli.node import OutputOption, print_rows
 
 from ciliate_policy.explain import overall
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="What the policies come to.")
+policy_map = typer.Typer(no_args_is_help=True, help="Policy entries in the kernel.")
+ipcache_map = typer.Typer(no_args_is_help=True, help="Identities of addresses in the kernel.")
 
 
 @app.callback()
-def policy() -> None:
-    """What the policies come to."""
+@policy_map.callback()
+@ipcache_map.callback()
+def _group() -> None:
+    """Keeps a group of one command a group."""
+
+
+@policy_map.command("list")
+def policy_list(
+    endpoint: Annotated[str, typer.Argument(metavar="[ENDPOINT]", help="Only the policies of this endpoint id.")] = "",
+    name: NameOption = "lab",
+    node: NodeOption = "",
+    output: OutputOption = "table",
+) -> None:
+    """List policy-map entries and the rules that made them."""
+    with find_cluster(name).client(node) as client:
+        rows = client.get("/bpf/policy", {"endpoint": endpoint} if endpoint else {})
+    columns = ["policy", "direction", "action", "identity", "labels", "protocol", "port", "rule_set", "rules"]
+    print_rows(rows, columns, output)
+
+
+@ipcache_map.command("list")
+def ipcache_list(name: NameOption = "lab", node: NodeOption = "", output: OutputOption = "table") -> None:
+    """List which identity each prefix has."""
+    with find_cluster(name).client(node) as client:
+        rows = client.get("/bpf/ipcache")
+    print_rows(rows, ["prefix", "identity", "labels", "node", "unresolved", "claimant"], output)
 
 
 @app.command("explain")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -23,7 +23,10 @@ from ciliate_policy.status import write_status
 
 BATCH = 50
 """Objects read between two looks at what else is to be done: a few milliseconds."""
+LARGE = 200
+"""Rule elements from which on an object is read in a thread: 5 ms."""
 UPKEEP_SECONDS = 300.0
+Put = Callable[[Object], Coroutine[Any, Any, None]]
 
 
 def start(context: Context, agent: PolicyAgent) -> None:
@@ -43,9 +46,7 @@ def start(context: Context, agent: PolicyAgent) -> None:
     context.spawn("upkeep", lambda: upkeep(agent))
 
 
-def _spawn(
-    context: Context, agent: PolicyAgent, kind: Kind, put: Callable[[Object], None], remove: Callable[[ObjectKey], None]
-) -> None:
+def _spawn(context: Context, agent: PolicyAgent, kind: Kind, put: Put, remove: Callable[[ObjectKey], None]) -> None:
     known: set[ObjectKey] = set()
     context.spawn(f"objects-{kind.plural}", lambda: follow_objects(context, agent, kind, known, put, remove))
 
@@ -55,7 +56,7 @@ async def follow_objects(
     agent: PolicyAgent,
     kind: Kind,
     known: set[ObjectKey],
-    put: Callable[[Object], None],
+    put: Put,
     remove: Callable[[ObjectKey], None],
 ) -> None:
     """Tell the agent of all objects of a kind, then of every change. `known` outlives a restart of the task."""
@@ -69,7 +70,7 @@ async def follow_objects(
                 remove(key)
             for count, obj in enumerate(changes.upserts, 1):
                 known.add(_object_key(obj))
-                put(obj)
+                await put(obj)
                 if count % BATCH == 0:
                     await asyncio.sleep(0)
             if changes.complete and first:
@@ -81,22 +82,33 @@ def _object_key(obj: Object) -> ObjectKey:
     return ObjectKey(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
 
 
-def _policy(agent: PolicyAgent, obj: Object) -> None:
-    agent.set_policy(read_policy(obj, agent.cluster))
+async def _policy(agent: PolicyAgent, obj: Object) -> None:
+    if _is_large(obj):
+        agent.set_policy(await asyncio.to_thread(read_policy, obj, agent.cluster))
+    else:
+        agent.set_policy(read_policy(obj, agent.cluster))
+
+
+def _is_large(obj: Object) -> bool:
+    """Whether reading it would hold the loop for longer than a slice."""
+    specs = obj.get("specs")
+    lists = [obj.get("spec"), *(specs if isinstance(specs, list) else ())]
+    sizes = (len(part) for spec in lists if isinstance(spec, dict) for part in spec.values() if isinstance(part, list))
+    return sum(sizes) > LARGE
 
 
 def _policy_gone(agent: PolicyAgent, kind: Kind) -> Callable[[ObjectKey], None]:
     return lambda key: agent.remove_policy(PolicyKey(kind.kind, key.namespace, key.name))
 
 
-def _group(context: Context, agent: PolicyAgent, obj: Object) -> None:
+async def _group(context: Context, agent: PolicyAgent, obj: Object) -> None:
     group, findings = read_cidr_group(obj)
     for finding in findings:
         context.log.warning("CIDR group has a bad member", group=group.name, path=finding.path, reason=finding.message)
     agent.set_group(group)
 
 
-def _identity(agent: PolicyAgent, obj: Object) -> None:
+async def _identity(agent: PolicyAgent, obj: Object) -> None:
     found = identity_of_object(obj)
     if found is not None:
         agent.set_identity(*found)

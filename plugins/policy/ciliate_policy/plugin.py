@@ -51,6 +51,8 @@ class PolicyPlugin(Plugin):
         return [
             Route("GET", "/policy/explain", views.explain, "Verdict and rules for from, to and port."),
             Route("GET", "/policy/selectors", views.selectors, "What each policy in use selects, and its size."),
+            Route("GET", "/bpf/policy", views.policy_map, "Entries of the map `policy`; endpoint=ID for one pod's."),
+            Route("GET", "/bpf/ipcache", views.ipcache_map, "Entries of the map `ipcache`."),
         ]
 
     @hookimpl

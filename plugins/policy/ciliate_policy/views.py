@@ -6,15 +6,18 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from ciliate.api.routes import ApiError, Request
 from ciliate.model.identity import Reserved
+from ciliate.model.ipcache import IPCACHE_MAP, IPCACHE_UNRESOLVED
 from ciliate.model.kinds import POD
-from ciliate.model.policy import Direction
+from ciliate.model.policy import POLICY_DENY, POLICY_MAP, POLICY_PREFIX, Direction
 from ciliate.store import StoreError
 
 from ciliate_policy import explain
 from ciliate_policy.agent import PolicyAgent
-from ciliate_policy.ipcache import lookup
+from ciliate_policy.ipcache import Address, lookup, text_of
+from ciliate_policy.rules import PROTOCOL_NAMES
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,58 @@ class PolicyViews:
             }
             for resolved in engine.resolved
         ]
+
+    async def policy_map(self, request: Request) -> list[dict[str, Any]]:
+        """What the kernel holds, with the rules by path."""
+        keys, values = self._agent.context.maps.open(POLICY_MAP).items()
+        if request.query.get("endpoint"):
+            chosen = np.isin(keys["policy"], self._policies_of(request.query["endpoint"]))
+            keys, values = keys[chosen], values[chosen]
+        order = np.lexsort((keys["port"], keys["protocol"], keys["identity"], keys["policy"]))
+        return [self._entry(keys[number], values[number]) for number in order]
+
+    def _policies_of(self, endpoint: str) -> list[int]:
+        row = self._agent.endpoint_policies.rows.get(int(endpoint)) if endpoint.isdecimal() else None
+        if row is None:
+            raise ApiError(404, f"there is no endpoint {endpoint} here; `ciliate-dbg endpoint list` shows them")
+        return [row.ingress_policy, row.egress_policy]
+
+    def _entry(self, key: Any, value: Any) -> dict[str, Any]:
+        length = max(0, int(key["prefixlen"]) - POLICY_PREFIX - 8)
+        first, protocol = int(key["port"]), int(key["protocol"])
+        last = first | (0xFFFF >> length)
+        return {
+            "policy": int(key["policy"]),
+            "direction": Direction(int(key["direction"])).name.lower(),
+            "action": "deny" if value["flags"] & POLICY_DENY else "allow",
+            "identity": int(key["identity"]),
+            "labels": list(self._agent.engine.labels.get(int(key["identity"]), ())),
+            "protocol": PROTOCOL_NAMES.get(protocol, str(protocol)),
+            "port": "" if length == 0 else str(first) if first == last else f"{first}-{last}",
+            "precedence": int(value["precedence"]),
+            "proxy_port": int(value["proxy_port"]),
+            "rule_set": int(value["rule_set"]),
+            "rules": [explain.rule_path(rule) for rule in self._agent.rule_sets.rules(int(value["rule_set"]))],
+        }
+
+    async def ipcache_map(self, _: Request) -> list[dict[str, Any]]:
+        """What the kernel holds, with the claimant that decided."""
+        keys, values = self._agent.context.maps.open(IPCACHE_MAP).items()
+        rows = []
+        for key, value in zip(keys, values, strict=True):
+            address = Address(int(key["prefixlen"]), key["address"].tobytes())
+            entry = self._agent.ipcache.entries.get(address)
+            rows.append(
+                {
+                    "prefix": text_of(address),
+                    "identity": int(value["identity"]),
+                    "labels": list(self._agent.engine.labels.get(int(value["identity"]), ())),
+                    "node": entry.node if entry is not None else "",
+                    "unresolved": bool(value["flags"] & IPCACHE_UNRESOLVED),
+                    "claimant": entry.claimant if entry is not None else "(an earlier life)",
+                }
+            )
+        return sorted(rows, key=lambda row: (":" in str(row["prefix"]), str(row["prefix"])))
 
     def _side(self, direction: Direction, own: Party, peer: Party, protocol: int, port: int) -> dict[str, Any] | None:
         if own.endpoint is None or own.endpoint not in self._agent.engine.realised:
