@@ -224,6 +224,8 @@ class PolicyAgent:
         done = Realised()
         self._realiser.point(Changes(endpoints={row.id: policies}), done)
         self._write_rows(done.endpoints.values())
+        if self.engine.retired:
+            self.wake()
         return True
 
     def _enter(self, row: Endpoint) -> bool:
@@ -327,24 +329,33 @@ class PolicyAgent:
         self._wake.clear()
         await self._take_in()
         snapshot = {key: self.engine.policies.get(key) for key in self._changed}
-        revision = self.engine.revision
+        revision, retired = self.engine.revision, self.engine.retired
         self._changed.clear()
-        changes = _merge(changes, self.engine.take())
         done = Realised()
-        for number, labels in changes.identities.items():
-            self.identities.put(Identity(id=number, labels=labels))
-        async for _ in _sliced(self._realiser.write_entries(changes, done)):
-            pass
-        self._write_ipcache(changes.prefixes)
-        self._realiser.point(changes, done)
+        await self._realise(_merge(changes, self.engine.take()), done)
         self._write_rows(done.endpoints.values())
         await self._write_revisions(snapshot, revision)
+        if retired:
+            self.engine.release_retired(retired)
+            after = Realised()
+            await self._realise(self.engine.take(), after)
+            self._write_rows(after.endpoints.values())
         async for _ in _sliced(self._realiser.tidy(done)):
             pass
         if not self.waiting:  # a pod without its new identity still has the policies of an earlier life
             async for _ in _sliced(self._realiser.prune(done)):
                 pass
         self._tidy_ipcache()
+
+    async def _realise(self, changes: Changes, done: Realised) -> None:
+        """Entries, then addresses, then endpoints: at no time does a packet meet an identity that a policy lacks."""
+        assert self._realiser is not None
+        for number, labels in changes.identities.items():
+            self.identities.put(Identity(id=number, labels=labels))
+        async for _ in _sliced(self._realiser.write_entries(changes, done)):
+            pass
+        self._write_ipcache(changes.prefixes)
+        self._realiser.point(changes, done)
 
     def _dirty(self) -> Iterator[int]:
         while self.engine.dirty:

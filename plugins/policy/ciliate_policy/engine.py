@@ -115,6 +115,7 @@ class Engine:
         self._by_identity: defaultdict[int, set[int]] = defaultdict(set)
         self._resolved: dict[ResolvedKey, Resolved] = {}
         self._uses: defaultdict[ResolvedKey, int] = defaultdict(int)
+        self._retired: list[EndpointPolicies] = []
         self._using: defaultdict[LabelSelector, set[Resolved]] = defaultdict(set)
         self.cidrs = CidrIdentities(local or LocalIdentities(), self.options.ipv4, self.options.ipv6)
         localhost = CompiledElement(
@@ -285,7 +286,7 @@ class Engine:
         self._refresh_names(endpoint.identity)
         policies = self.realised.pop(number, None)
         if policies is not None:
-            self._release(policies)
+            self._retired.append(policies)
         self._changes.endpoints.pop(number, None)
 
     def settle(self, identity: int) -> None:
@@ -296,9 +297,10 @@ class Engine:
             self._point(self.endpoints[number], *matching)
 
     def settle_all(self) -> None:
-        """Settle everything that is dirty."""
+        """Settle everything that is dirty, at once, and let go of what was before."""
         while self.dirty:
             self.settle(next(iter(self.dirty)))
+        self.release_retired(self.retired)
 
     def _leave(self, endpoint: LocalEndpoint) -> None:
         mates = self._by_identity[endpoint.identity]
@@ -351,7 +353,7 @@ class Engine:
         old = self.realised.get(endpoint.id)
         self.realised[endpoint.id] = policies
         if old is not None:
-            self._release(old)
+            self._retired.append(old)
         if old != policies:
             self._changes.endpoints[endpoint.id] = policies
 
@@ -404,6 +406,21 @@ class Engine:
         self._resolved[key] = resolved
         self._changes.created.append(resolved)
         return resolved
+
+    @property
+    def retired(self) -> int:
+        """How many pairs of policies endpoints have had before and are still kept."""
+        return len(self._retired)
+
+    def release_retired(self, count: int) -> None:
+        """Let go of the first so many of them, which the kernel points at no more.
+
+        Until then they count: an address that old and new rules cover has an identity that is in both policies, so that
+        no packet is lost between the change of the ipcache and that of the endpoint.
+        """
+        gone, self._retired = self._retired[:count], self._retired[count:]
+        for policies in gone:
+            self._release(policies)
 
     def _release(self, policies: EndpointPolicies) -> None:
         for resolved in (policies.ingress, policies.egress):

@@ -26,15 +26,6 @@ def parse_port(text: str) -> tuple[int, int]:
     return protocols[name.lower()], int(number)
 
 
-def rule_path(rule: Rule) -> str:
-    """Where a rule is: `CiliumNetworkPolicy default/web spec.ingress[0]`; of a default, its name."""
-    if not rule.kind:
-        return f"{rule.name} ({rule.direction})" if rule.direction else rule.name
-    owner = f"{rule.namespace}/{rule.name}" if rule.namespace else rule.name
-    spec = "spec" if rule.spec_index < 0 else f"specs[{rule.spec_index}]"
-    return f"{rule.kind} {owner} {spec}.{rule.direction}[{rule.index}]"
-
-
 def match_type(identity: int, key: L4) -> str:
     """Which kind of entry decided, in Cilium's words."""
     bits = prefix_bits(key)
@@ -94,7 +85,7 @@ def _entry(identity: int, key: L4) -> dict[str, Any]:
 
 def _rule(rule: Rule, deny: bool) -> dict[str, Any]:
     return {
-        "path": rule_path(rule),
+        "path": rule.path,
         "action": "deny" if deny else "allow",
         "kind": rule.kind,
         "namespace": rule.namespace,

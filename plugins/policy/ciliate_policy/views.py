@@ -104,7 +104,7 @@ class PolicyViews:
             "precedence": int(value["precedence"]),
             "proxy_port": int(value["proxy_port"]),
             "rule_set": int(value["rule_set"]),
-            "rules": [explain.rule_path(rule) for rule in self._agent.rule_sets.rules(int(value["rule_set"]))],
+            "rules": [rule.path for rule in self._agent.rule_sets.rules(int(value["rule_set"]))],
         }
 
     async def ipcache_map(self, _: Request) -> list[dict[str, Any]]:

@@ -235,3 +235,24 @@ def test_contradictory_rules_deny_and_name_every_denying_rule() -> None:
     found = engine.realised[1].ingress.lookup(256, 6, 80)
     assert found is not None and found[2].deny
     assert sorted((r.name, r.direction) for r in found[2].rules) == [("a", "ingressDeny"), ("b", "ingressDeny")]
+
+
+def test_an_address_that_old_and_new_rules_allow_is_in_both_policies_until_the_old_one_is_let_go() -> None:
+    engine = Engine()
+    engine.set_identity(256, ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=default"))
+    engine.set_endpoint(LocalEndpoint(1, 256))
+    prefix = make_prefix(ipaddress.ip_network("192.0.2.0/24"))
+    engine.set_policy(read_policy(policy_of("a", {"ingress": [{"fromCIDR": ["192.0.2.0/24"]}]})))
+    engine.settle_all()
+    old = engine.realised[1].ingress
+    engine.set_policy(read_policy(policy_of("a", {"ingress": [{"fromCIDR": ["192.0.2.0/24", "198.51.100.0/24"]}]})))
+    for identity in list(engine.dirty):
+        engine.settle(identity)
+    new = engine.realised[1].ingress
+    assert old is not new
+    during = engine.cidrs.regions[prefix]
+    assert old.lookup(during, 6, 80) and new.lookup(during, 6, 80)
+    engine.release_retired(engine.retired)
+    after = engine.cidrs.regions[prefix]
+    assert after != during and new.lookup(after, 6, 80)
+    assert not engine.in_use(old)
