@@ -34,6 +34,15 @@ class Rule(Row, frozen=True):
     index: int  # of the element in that list
     spec_index: int = -1  # -1: `spec`; else the element of `specs`
 
+    @property
+    def path(self) -> str:
+        """Where the rule is: `CiliumNetworkPolicy default/web spec.ingress[0]`; of a default, its name."""
+        if not self.kind:
+            return f"{self.name} ({self.direction})" if self.direction else self.name
+        owner = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        spec = "spec" if self.spec_index < 0 else f"specs[{self.spec_index}]"
+        return f"{self.kind} {owner} {spec}.{self.direction}[{self.index}]"
+
 
 class RuleSet(Row, frozen=True):
     """The rules that made one policy-map value. Key: id."""

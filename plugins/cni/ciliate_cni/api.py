@@ -10,6 +10,7 @@ from ciliate.api.routes import ApiError, Request, Route
 from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
 from ciliate.model.endpoint import Endpoint
 from ciliate.model.event import PACKETS_MAP
+from ciliate.model.policy import RULE_SETS
 from ciliate.model.reasons import reason_text
 
 from ciliate_cni import records
@@ -40,6 +41,7 @@ class _Served:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._rule_sets = agent.context.tables.reader(RULE_SETS)
 
     async def endpoints(self, _: Request) -> list[dict[str, Any]]:
         return [self._shown(e) for e in sorted(self._agent.endpoints.all(), key=lambda e: e.id)]
@@ -75,7 +77,7 @@ class _Served:
                 yield {"lost_batches": delivery.lost}
             for batch in delivery.events:
                 for event in batch[keep(batch)]:
-                    yield records.event(event)
+                    yield records.named_rules(records.event(event), self._rule_sets.rows)
 
     def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
         policy = self._agent.policies.get(endpoint.id)

@@ -98,8 +98,9 @@ def _line(event: dict[str, Any]) -> str:
     )
     what = f"drop ({event['drop_reason']})" if event["type"] == "drop" else event["type"]
     flags = f" {event['tcp_flags']}" if event["tcp_flags"] else ""
-    sets = f" rule sets {event['rule_set_egress']}/{event['rule_set_ingress']}"
-    return f"{event['time'] / 1e9:.6f} {what} {event['point']} {ends} {event['protocol']}{flags}{sets}"
+    sides = [f"{side} {', '.join(event[f'rules_{side}'])}" for side in ("egress", "ingress") if event[f"rules_{side}"]]
+    rules = f" by {'; '.join(sides)}" if sides else ""
+    return f"{event['time'] / 1e9:.6f} {what} {event['point']} {ends} {event['protocol']}{flags}{rules}"
 
 
 def _end(event: dict[str, Any], side: str) -> str:

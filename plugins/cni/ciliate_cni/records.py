@@ -10,7 +10,8 @@ from ciliate.api.routes import ApiError
 from ciliate.model.base import unpack_address
 from ciliate.model.conntrack import VERDICT_AUDIT, VERDICT_PROXY_SHIFT, ConntrackState, Leg
 from ciliate.model.event import EventKind, MatchType, Point, TraceReason
-from ciliate.model.reasons import reason_text
+from ciliate.model.policy import Direction, RuleSet
+from ciliate.model.reasons import DropReason, reason_text
 from numpy.typing import NDArray
 
 PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
@@ -82,8 +83,22 @@ def event(record: Any) -> dict[str, Any]:
     if kind == EventKind.DROP:
         shown["reason"] = int(record["reason"])
         shown["drop_reason"] = reason_text(int(record["reason"]))
+        shown["direction"] = "egress" if int(record["direction"]) == Direction.EGRESS else "ingress"
         shown["file"], shown["line"] = int(record["file"]), int(record["line"])
     return shown
+
+
+def named_rules(shown: dict[str, Any], rule_sets: Mapping[int, RuleSet]) -> dict[str, Any]:
+    """An event with the paths of the rules that decided: of each side that was judged, or of the one that denied."""
+    named: dict[str, list[str]] = {"rules_egress": [], "rules_ingress": []}
+    denied = shown.get("reason") in (DropReason.POLICY_DENIED, DropReason.POLICY_DENY)
+    for side in (shown["direction"],) if denied else ("egress", "ingress"):
+        known = rule_sets.get(shown[f"rule_set_{side}"])
+        if known is not None:
+            named[f"rules_{side}"] = [rule.path for rule in known.rules]
+        elif denied:
+            named[f"rules_{side}"] = ["default-deny"]  # no entry matched: there is no set to name
+    return {**shown, **named}
 
 
 def selection(query: Mapping[str, str]) -> Callable[[NDArray[Any]], NDArray[np.bool_]]:
