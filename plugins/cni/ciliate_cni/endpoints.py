@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -20,7 +21,9 @@ from ciliate.tables.spec import Durability, TableSpec
 
 from ciliate_cni.attach import host_index
 from ciliate_cni.errors import CniError, Code
+from ciliate_cni.links import mac_bytes
 
+_ENTRY = struct.Struct("<II16s16s6s6sI")  # ENDPOINT_ENTRY
 _NO_ENTRY = np.zeros((), ENDPOINT_ENTRY)
 _NO_ADDRESS = bytes(16)
 _BLOCK = 1024
@@ -56,19 +59,25 @@ class EndpointMaps:
     def __init__(self, endpoints: Map, addresses: Map) -> None:
         self._endpoints = endpoints
         self._addresses = addresses
+        self._slots = endpoints.mmap(writable=True)
 
     def update(self, endpoint: Endpoint) -> None:
-        """Write an endpoint's entries: its own first, since an address leads to it."""
-        self._endpoints.update(endpoint.id, entry_of(endpoint))
+        """Write an endpoint's entries: its own first, since an address leads to it. It is valid when it is whole."""
+        slots = self._slots
+        slots["flags"][endpoint.id] = 0
+        slots[endpoint.id] = np.frombuffer(_pack(endpoint, 0), ENDPOINT_ENTRY)[0]
+        slots["flags"][endpoint.id] = ENDPOINT_VALID
+        number = struct.pack("<I", endpoint.id)
         for address in addresses_of(endpoint):
-            self._addresses.update(pack_address(address), endpoint.id)
+            self._addresses.update(pack_address(address), number)
 
     def delete(self, endpoint: Endpoint) -> None:
         """Take an endpoint's entries away; its program drops all that the pod still sends."""
         for address in addresses_of(endpoint):
             if self._addresses.lookup(pack_address(address)) == endpoint.id:
                 self._addresses.delete(pack_address(address))
-        self._endpoints.update(endpoint.id, _NO_ENTRY)
+        self._slots["flags"][endpoint.id] = 0
+        self._slots[endpoint.id] = _NO_ENTRY
 
     def reconcile(self, endpoints: Iterable[Endpoint]) -> int:
         """Make both maps equal to all rows, touching only what differs; how many entries that was."""
@@ -87,17 +96,15 @@ def addresses_of(endpoint: Endpoint) -> list[str]:
     return [address for address in (endpoint.ipv4, endpoint.ipv6) if address is not None]
 
 
-def entry_of(endpoint: Endpoint) -> Any:
-    """An endpoint as the map `endpoints` has it."""
-    entry = np.zeros((), ENDPOINT_ENTRY)
-    entry["ifindex"] = host_index(endpoint.id)
-    entry["generation"] = endpoint.generation
-    for field, address in (("ipv4", endpoint.ipv4), ("ipv6", endpoint.ipv6)):
-        entry[field] = np.frombuffer(pack_address(address) if address else _NO_ADDRESS, np.uint8)
-    entry["mac"] = np.frombuffer(bytes.fromhex(endpoint.mac.replace(":", "")), np.uint8)
-    entry["host_mac"] = np.frombuffer(bytes.fromhex(endpoint.host_mac.replace(":", "")), np.uint8)
-    entry["flags"] = ENDPOINT_VALID
-    return entry
+def entry_of(endpoint: Endpoint) -> bytes:
+    """An endpoint as the map `endpoints` has it: the bytes of an ENDPOINT_ENTRY."""
+    return _pack(endpoint, ENDPOINT_VALID)
+
+
+def _pack(endpoint: Endpoint, flags: int) -> bytes:
+    addresses = [pack_address(a) if a else _NO_ADDRESS for a in (endpoint.ipv4, endpoint.ipv6)]
+    macs = (mac_bytes(endpoint.mac), mac_bytes(endpoint.host_mac))
+    return _ENTRY.pack(host_index(endpoint.id), endpoint.generation, *addresses, *macs, flags)
 
 
 class Endpoints:
@@ -144,7 +151,7 @@ class Endpoints:
         before = self.get(endpoint.id)
         self._writer.put(endpoint)
         self._by_attachment[endpoint.container_id, endpoint.interface] = endpoint.id
-        if before is None or entry_of(before).tobytes() != entry_of(endpoint).tobytes():
+        if before is None or entry_of(before) != entry_of(endpoint):
             self._maps.update(endpoint)
 
     def put_all(self, endpoints: Iterable[Endpoint]) -> None:

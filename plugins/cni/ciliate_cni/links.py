@@ -18,6 +18,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # family, lengths of dst and src, tos, tab
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 _MAC, _NAME, _MTU, _AF_SPEC, _NET_NS_FD, _GROUP, _LINKINFO = 1, 3, 4, 26, 28, 27, 18
+_TX_QUEUES, _RX_QUEUES = 31, 32
 _KIND, _DATA, _VETH_PEER = 1, 2, 1
 _NODAD, _PERMANENT = 0x02, 0x80
 _MAIN, _STATIC, _UNIVERSE, _SCOPE_LINK, _NOWHERE, _UNICAST, _ONLINK = 254, 4, 0, 253, 255, 1, 4
@@ -57,15 +58,20 @@ def _family(address: str) -> tuple[int, bytes]:
 def create_veth(
     name: str, index: int, mac: str, mtu: int, group: int, peer: tuple[str, int, str], netns: int | None = None
 ) -> Message:
-    """Make a pair, both ends down; peer: name, index (0: any), MAC; in the namespace of a descriptor, or this one."""
+    """Make a pair, both ends down; peer: name, index (0: any), MAC; in the namespace of a descriptor, or this one.
+
+    One queue each way: a veth's packets wait in none (nothing here runs XDP on one), and without being told so the
+    kernel makes as many as there are CPUs, with 90 µs for each: 250 µs instead of 430 on two.
+    """
     peer_name, peer_index, peer_mac = peer
+    one_queue = number(_TX_QUEUES, 1) + number(_RX_QUEUES, 1)
     inside = _LINK.pack(0, 0, peer_index, 0, 0) + text(_NAME, peer_name) + number(_MTU, mtu)
-    inside += attribute(_MAC, mac_bytes(peer_mac))
+    inside += attribute(_MAC, mac_bytes(peer_mac)) + one_queue
     if netns is not None:
         inside += number(_NET_NS_FD, netns)
     info = text(_KIND, "veth") + attribute(_DATA, attribute(_VETH_PEER, inside))
     body = _LINK.pack(0, 0, index, 0, 0) + text(_NAME, name) + attribute(_MAC, mac_bytes(mac)) + number(_MTU, mtu)
-    body += number(_GROUP, group) + attribute(_LINKINFO, info)
+    body += number(_GROUP, group) + one_queue + attribute(_LINKINFO, info)
     return Message(f"making the pair {name} and {peer_name}", nl.NEWLINK, nl.CREATE | nl.EXCLUSIVE, body)
 
 
