@@ -47,7 +47,7 @@ def test_adds_and_deletes_of_one_container_leave_it_as_the_last_call_said(node: 
 
 def test_five_hundred_adds_and_deletes_at_once(node: Node) -> None:
     pods = [node.pod() for _ in range(MANY)]
-    with ThreadPoolExecutor(100) as pool:
+    with ThreadPoolExecutor(MANY) as pool:
         added: list[Pod] = list(pool.map(node.add, pods))
         assert len({a for pod in added for a in pod.addresses}) == 2 * MANY
         assert len(node.endpoints()) == MANY

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-
 from ciliate.model.base import pack_address
 from ciliate.model.endpoint import ENDPOINT_ENTRY, ENDPOINT_VALID
 from ciliate_cni.endpoints import entry_of
+
 from tests.unit.cni.test_result import ENDPOINT
 
 
