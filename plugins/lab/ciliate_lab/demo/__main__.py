@@ -20,14 +20,16 @@ STEPS = (
 )
 
 NEXT = f"""What to try next:
-   make setup; . .venv/bin/activate; export CILIATE_LAB=mine
-   ciliate lab up --nodes 2
-   ciliate apply -f {steps.SHOWN}                         then change the policies, and apply them again
-   ciliate lab exec web -- curl -m 1 http://ADDRESS:8080
-   ciliate policy explain --from web --to db --port 5432/tcp
-   ciliate-dbg monitor                                    in another terminal
+   . .venv/bin/activate
+   ciliate lab up
+   ciliate-dbg monitor                                          # in another terminal
+   ciliate apply --wait -f {steps.SHOWN}
+   ciliate get pods                                             # ADDRESS of api
+   ciliate lab exec web -- curl -m 1 http://ADDRESS:8080/       # allowed; from db it is not
+   ciliate policy explain --from db --to api --port 8080/tcp
    ciliate lab down
-README.md goes on from there; docs/architecture.md says how it works."""
+Change the policies in that folder, apply them again, and see. README.md goes on from there; docs/architecture.md
+says how it works."""
 
 
 def main() -> int:

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ciliate_lab.demo.shell import BIN, ENVIRONMENT, DemoError, ask, in_pod, output, say, show, wait
+from ciliate_lab.demo.shell import BIN, ENVIRONMENT, LAB, DemoError, ask, in_pod, output, say, show, wait
+from ciliate_lab.place import LabPlace
+from ciliate_lab.report import lab_status
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SHOWN = os.path.relpath(MANIFESTS)
@@ -18,7 +20,6 @@ TRAFFIC = Path(__file__).with_name("traffic.py")
 PORTS = {"web": 80, "api": 8080, "db": 5432}
 ALLOWED = {("web", "api"), ("api", "web"), ("db", "web"), ("api", "db")}
 """Which tier may reach which once the policies are in force."""
-PATHS = [(a, b) for a in PORTS for b in PORTS if a != b]
 SECONDS = 10.0
 KILL_AFTER = 3.0
 
@@ -37,6 +38,7 @@ def deploy() -> None:
 
 def before() -> None:
     """Everything answers."""
+    say("   $ ciliate lab exec web -- curl http://ADDRESS:8080/      and so on: each pair, IPv4 and IPv6")
     for source, target, reached in _matrix():
         say(f"   {source:>4} -> {target:<4} {'answers' if reached else 'DOES NOT ANSWER'}")
         if not reached:
@@ -65,11 +67,13 @@ def events() -> None:
     os.set_blocking(monitor.stdout.fileno(), False)  # type: ignore[union-attr]
     lines: list[str] = []
 
+    pods = _pods()
+
     def seen() -> bool:
-        for source, target in (("web", "api"), ("web", "db")):
-            _reaches(source, target)
+        output(_attempts(pods, "web", ["api", "db"]))
         lines.extend((monitor.stdout.read() or "").splitlines())  # type: ignore[union-attr]
-        return any("5432" in line for line in lines) and any("8080" in line for line in lines)
+        allowed = any(":8080" in line and "policy-verdict" in line for line in lines)
+        return allowed and any(":5432" in line and "drop" in line for line in lines)
 
     say("   $ ciliate-dbg monitor")
     try:
@@ -77,8 +81,8 @@ def events() -> None:
     finally:
         monitor.kill()
         monitor.wait()
-    for port in ("8080", "5432"):
-        say(f"     {next(line for line in lines if port in line)}")
+    for port, what in ((":8080", "policy-verdict"), (":5432", "drop")):
+        say(f"     {next(line for line in lines if port in line and what in line)}")
 
 
 def kill() -> None:
@@ -119,34 +123,39 @@ def _tell(counts: dict[str, int]) -> None:
 
 
 def _pods() -> dict[str, dict[str, Any]]:
-    return {pod["name"]: pod for pod in ask("ciliate", "lab", "status")["pods"]}
+    return {pod["name"]: pod for pod in lab_status(LabPlace(LAB))["pods"]}
 
 
 def _agent() -> dict[str, Any]:
-    processes: list[dict[str, Any]] = ask("ciliate", "lab", "status")["processes"]
+    processes: list[dict[str, Any]] = lab_status(LabPlace(LAB))["processes"]
     return next(process for process in processes if process["name"] == "agent")
 
 
 def _matrix() -> list[tuple[str, str, bool]]:
     """Every path between tiers, and whether the target answers; both families must agree."""
-    attempts = {(a, b): _attempts(a, b) for a, b in PATHS}
+    pods = _pods()
+    attempts = {source: _attempts(pods, source, [t for t in PORTS if t != source]) for source in PORTS}
     found = []
-    for (source, target), running in attempts.items():
-        codes = [attempt.wait() == 0 for attempt in running]
-        if len(set(codes)) != 1:
-            raise DemoError(f"{source} -> {target}: IPv4 and IPv6 differ: {codes}")
-        found.append((source, target, codes[0]))
+    for source, attempt in attempts.items():
+        codes = iter(output(attempt).split())
+        for target in (t for t in PORTS if t != source):
+            answered = [next(codes) == "0" for _ in pods[target]["ips"]]
+            if len(set(answered)) != 1:
+                raise DemoError(f"{source} -> {target}: the families differ: {pods[target]['ips']} {answered}")
+            found.append((source, target, answered[0]))
     return found
 
 
-def _reaches(source: str, target: str) -> bool:
-    return all(attempt.wait() == 0 for attempt in _attempts(source, target))
-
-
-def _attempts(source: str, target: str) -> list[subprocess.Popen[str]]:
-    """A GET of the target's page by each family, under way."""
-    urls = [f"http://{f'[{ip}]' if ':' in ip else ip}:{PORTS[target]}/" for ip in _pods()[target]["ips"]]
-    return [in_pod(source, "curl", "--silent", "--output", "/dev/null", "--max-time", "2", url) for url in urls]
+def _attempts(pods: dict[str, dict[str, Any]], source: str, targets: list[str]) -> subprocess.Popen[str]:
+    """A GET of each target's page by each family, from one pod, all at once; prints curl's status of each in order."""
+    urls = [
+        f"http://{f'[{ip}]' if ':' in ip else ip}:{PORTS[target]}/" for target in targets for ip in pods[target]["ips"]
+    ]
+    script = """
+    for url in "$@"; do curl -so /dev/null --max-time 2 "$url" & pids="$pids $!"; done
+    for pid in $pids; do wait $pid; echo $?; done
+    """
+    return in_pod(source, "sh", "-c", script, "sh", *urls)
 
 
 def _explain(source: str, target: str) -> tuple[str, str]:
