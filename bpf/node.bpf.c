@@ -85,7 +85,8 @@ static __always_inline int check_source(struct packet *packet, const struct endp
 {
 	const union address *own = packet->ether_type == ETH_P_IP ? &endpoint->ipv4 : &endpoint->ipv6;
 
-	if (unlikely(!address_equal(&packet->now.source, own)))
+	/* an endpoint without an address of the family has none to send from */
+	if (unlikely(!address_equal(&packet->now.source, own) || address_is_zero(own)))
 		return DROP(packet, NODE, INVALID_SOURCE_IP);
 	if (unlikely(address_is_group(&packet->now.destination)))
 		return DROP(packet, NODE, UNKNOWN_L3_TARGET_ADDRESS);

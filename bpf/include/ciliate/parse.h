@@ -182,6 +182,8 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *pack
 		return DROP(packet, PARSE, INVALID_PACKET);
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
+	if (!total && skb->gso_size)
+		total = header; /* BIG TCP: too long for the field */
 	if (total < header || ETH_HLEN + total > skb->len)
 		return DROP(packet, PARSE, INVALID_PACKET);
 	address_from_ipv4(&packet->now.source, ip->saddr);
@@ -281,13 +283,12 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 
 	if (!ip || ip->version != 6)
 		return DROP(packet, PARSE, INVALID_PACKET);
+	packet->protocol = ip->nexthdr;
 	payload = bpf_ntohs(ip->payload_len);
-	/* A GSO packet above 64 KiB has a length of zero (BIG TCP); a real jumbogram can't come out of a pod. */
-	if (payload && ETH_HLEN + sizeof(*ip) + payload > skb->len)
-		return DROP(packet, PARSE, INVALID_PACKET);
+	if (ETH_HLEN + sizeof(*ip) + payload > skb->len || (!payload && !skb->gso_size && packet->protocol != NEXT_NONE))
+		return DROP(packet, PARSE, INVALID_PACKET); /* BIG TCP alone has a length of zero; jumbograms don't exist */
 	__builtin_memcpy(&packet->now.source, &ip->saddr, 16);
 	__builtin_memcpy(&packet->now.destination, &ip->daddr, 16);
-	packet->protocol = ip->nexthdr;
 	packet->transport = ETH_HLEN + sizeof(*ip);
 	if (likely(next_header(packet->protocol) == NEXT_IS_TRANSPORT))
 		return 0;

@@ -57,6 +57,8 @@ MALFORMED: dict[str, tuple[Packet | bytes, DropReason]] = {
     "an IPv4 total length within the header": (patched(SHORT_IPV4, 2, b"\x00\x10"), DropReason.INVALID_PACKET),
     "version 4 in IPv6's ether type": (patched(SHORT_IPV6, 0, b"\x40"), DropReason.INVALID_PACKET),
     "an IPv6 payload beyond the frame": (patched(SHORT_IPV6, 4, b"\x40\x00"), DropReason.INVALID_PACKET),
+    "an IPv6 payload of no length": (patched(SHORT_IPV6, 4, bytes(2)), DropReason.INVALID_PACKET),
+    "an IPv4 packet of no length": (patched(SHORT_IPV4, 2, bytes(2)), DropReason.INVALID_PACKET),
     "half a TCP header": (SHORT_IPV4[:44].replace(b"\x00\x28", b"\x00\x1e", 1), DropReason.CT_INVALID_HEADER),
     "GRE": (IP(src=A.ipv4, dst=B.ipv4) / GRE() / IP(), DropReason.CT_UNKNOWN_L4_PROTOCOL),
     "IPv4 in IPv6": (IPv6(src=A.ipv6, dst=B.ipv6) / IP(), DropReason.CT_UNKNOWN_L4_PROTOCOL),
@@ -108,6 +110,14 @@ def test_what_no_pod_may_send_is_dropped_by_name(node: Node, name: str) -> None:
     assert outcome.event["source_endpoint"] == A.id
     assert outcome.event["file"] in list(SourceFile)[1:] and outcome.event["line"] > 0
     assert node.counted(reason, Direction.EGRESS) == before + 1
+
+
+def test_a_pod_of_one_family_has_no_address_in_the_other(node: Node) -> None:
+    node.endpoints[A.id]["ipv6"] = 0
+    assert node.send(A, V6.udp("::", B)).reason == DropReason.INVALID_SOURCE_IP
+    assert node.send(A, V6.udp(A, B)).reason == DropReason.INVALID_SOURCE_IP
+    node.endpoints[A.id]["ipv4"] = 0
+    assert node.send(A, V4.udp("0.0.0.0", B)).reason == DropReason.INVALID_SOURCE_IP
 
 
 def deny_rule(node: Node) -> None:
