@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -173,3 +174,33 @@ def test_the_nodes_device_is_made_anew_when_somebody_deletes_it(node: Node) -> N
     assert " 0% packet loss" in one.run("ping", "-c1", "-W2", two.addresses[0])
     wait_for("the node is ready", lambda: node.api("/status")["ready"])
     node.add()
+
+
+def test_a_full_disk_refuses_pods_and_loses_nothing() -> None:
+    require_root()
+    node = Node(octet=114)
+    state = node.folder / "state"
+    state.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", state)
+    try:
+        node.start()
+        kept = node.add()
+        filler = state / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        pod = node.pod()
+        outcome = node.call("ADD", pod)
+        assert outcome.json["code"] == 11
+        assert "written" in outcome.json["msg"] or "full" in outcome.json["msg"], outcome.json
+        assert [e["container_id"] for e in node.endpoints()] == [kept.container_id]
+        assert " 0% packet loss" in node.host("ping", "-c1", "-W2", kept.addresses[0])
+        filler.unlink()
+        node.add(pod)
+        node.delete(pod)
+        in_use = [a for a in node.api("/tables/addresses")["rows"] if a["attachment"] and not a["released"]]
+        assert {a["attachment"] for a in in_use} == {f"{kept.container_id}/eth0"}
+    finally:
+        node.kill()
+        run("umount", state, check=False)
+        node.close()

@@ -68,10 +68,15 @@ class Pods:
     def known(self, key: ObjectKey, uid: str) -> Object | None:
         """A pod that is known now, unless it is an earlier one of the same name."""
         pod = self.pods.get(key)
-        if pod is None or (uid and pod["metadata"].get("uid", uid) != uid):
-            return None
-        return pod
+        return pod if pod is not None and has_uid(pod, uid) else None
 
     def _wake(self) -> None:
         for wake in self._waiting:
             wake.set()
+
+
+def has_uid(pod: Object, uid: str) -> bool:
+    """Whether a runtime that says `uid` (empty: nothing) means this pod. A static pod's is the hash of its manifest."""
+    meta = pod["metadata"]
+    hashed = (meta.get("annotations") or {}).get("kubernetes.io/config.hash")
+    return not uid or uid in (meta.get("uid", uid), hashed)

@@ -15,6 +15,7 @@ from ciliate.model.endpoint import Endpoint, EndpointPolicy
 from ciliate.model.ipam import ExhaustedError, Ipam, IpamError, NotReadyError
 from ciliate.programs.program import Program
 from ciliate.store import ObjectKey
+from ciliate.tables.file import TableFileError
 from ciliate.tables.table import TableReader
 from ciliate.worker import Worker
 
@@ -67,6 +68,9 @@ class Verbs:
         except KernelError as error:
             outcome = "kernel"
             return refusal(version_of(request.config), CniError(Code.KERNEL, str(error)))
+        except (IpamError, TableFileError) as error:  # not written down, as on a full disk: so it did not happen
+            outcome = "storage"
+            return refusal(version_of(request.config), CniError(Code.TRY_AGAIN, str(error)))
         except Exception as error:
             outcome = "internal"
             log.exception("a CNI call failed", verb=verb)
@@ -92,8 +96,8 @@ class Verbs:
     async def remove(self, endpoint: Endpoint) -> None:
         """Take an endpoint away: when this returns its row, its entries in the kernel and its addresses are gone."""
         self.endpoints.delete(endpoint)
-        self.ipam.release(f"{endpoint.container_id}/{endpoint.interface}")
         self.removal.add(endpoint)
+        self.ipam.release(f"{endpoint.container_id}/{endpoint.interface}")
 
     async def _carry_out(self, call: Call, request: Request, caller: Caller) -> dict[str, Any] | None:
         if call.command == "ADD":
@@ -186,8 +190,6 @@ class Verbs:
         except NotReadyError as error:
             raise CniError(Code.TRY_AGAIN, str(error)) from error
         except ExhaustedError as error:
-            raise CniError(Code.ADDRESSES, str(error)) from error
-        except IpamError as error:
             raise CniError(Code.ADDRESSES, str(error)) from error
         if allocation.ipv4 is None and allocation.ipv6 is None:
             raise CniError(Code.ADDRESSES, "IPAM gave no address of either family")

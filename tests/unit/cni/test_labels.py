@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ciliate_cni.labels import labels_of, named_ports_of
+from ciliate_cni.pods import has_uid
 
 POD: dict[str, Any] = {
     "metadata": {"namespace": "shop", "name": "p", "labels": {"app": "web", "io.kubernetes.pod.namespace": "forged"}},
@@ -37,3 +38,9 @@ def test_a_pod_without_spec_has_the_default_service_account() -> None:
 def test_of_two_ports_of_one_name_the_first_containers_counts() -> None:
     ports = {(p.name, p.port, p.protocol) for p in named_ports_of(POD)}
     assert ports == {("http", 8080, "TCP"), ("dns", 53, "UDP")}
+
+
+def test_a_pod_is_known_by_its_uid_and_a_static_one_by_its_manifests_hash() -> None:
+    static = {"metadata": {"uid": "u", "annotations": {"kubernetes.io/config.hash": "h"}}}
+    assert [has_uid(static, uid) for uid in ("", "u", "h", "x")] == [True, True, True, False]
+    assert not has_uid({"metadata": {"uid": "u"}}, "h")
