@@ -4,158 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ciliate.config import Settings
-from ciliate.host import Host
-from ciliate.model.endpoint import (
-    ENDPOINT_POLICIES,
-    ENDPOINT_POLICY_MAP,
-    ENDPOINT_STAMPS_MAP,
-    ENDPOINTS,
-    Endpoint,
-    EndpointPolicy,
-    NamedPort,
-)
+from ciliate.kernel import syscall
+from ciliate.maps.map import Map
+from ciliate.model.endpoint import ENDPOINT_POLICIES, ENDPOINT_POLICY_MAP, NamedPort
+from ciliate.model.identity import IDENTITIES
 from ciliate.model.ipcache import IPCACHE, IPCACHE_MAP
 from ciliate.model.kinds import CILIUM_NETWORK_POLICY
 from ciliate.model.policy import POLICY_MAP, POLICY_REVISIONS, RULE_SETS
-from ciliate.tables.table import TableWriter
+
+from tests.node.policy_node import LIMIT, agent_of, mounted, running, until, web_policy
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes BPF maps: needs root")
-LIMIT = 10.0
 
 
 @pytest.fixture
 def bpffs(tmp_path: Path) -> Iterator[Path]:
     """A bpffs of the test's own."""
-    folder = tmp_path / "bpf"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "policytest", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-class Node:
-    """An agent with the policy plugin alone; the test writes the table of endpoints in cni's place."""
-
-    def __init__(self, host: Host, endpoints: TableWriter[Endpoint]) -> None:
-        self.host = host
-        self.endpoints = endpoints
-
-    async def add(self, number: int, app: str, namespace: str = "default", **more: Any) -> EndpointPolicy:
-        """A pod, and what is realised for it."""
-        labels = (
-            f"k8s:app={app}",
-            "k8s:io.cilium.k8s.policy.cluster=default",
-            f"k8s:io.kubernetes.pod.namespace={namespace}",
-        )
-        row = Endpoint(
-            id=number, generation=1, container_id=f"c{number}", interface="eth0", netns="", namespace=namespace,
-            pod=f"{app}-{number}", ipv4=f"10.0.{number >> 8}.{number & 255}", ipv6=f"fd00::{number:x}",
-            labels=tuple(more.pop("labels", labels)), **more,
-        )  # fmt: skip
-        self.endpoints.put(row)
-        return await self.realised(number)
-
-    async def realised(
-        self, number: int, predicate: Callable[[EndpointPolicy], bool] = lambda _: True
-    ) -> EndpointPolicy:
-        """The row of an endpoint once it is as wanted."""
-        reader = self.host.tables.reader(ENDPOINT_POLICIES)
-        row = await reader.until(number, lambda row: row is not None and predicate(row), LIMIT)
-        assert row is not None
-        return row
-
-    async def apply(self, obj: dict[str, Any]) -> None:
-        """Store a policy and wait until it is enforced."""
-        stored = await self.host.store.create(obj)
-        await self.enforced(stored)
-
-    async def replace(self, obj: dict[str, Any]) -> None:
-        """Replace a policy and wait until it is enforced."""
-        stored = await self.host.store.update(obj)
-        await self.enforced(stored)
-
-    async def enforced(self, stored: dict[str, Any]) -> None:
-        """Wait until a policy's generation is realised."""
-        meta = stored["metadata"]
-        key = (stored["kind"], meta.get("namespace", ""), meta["name"])
-        reader = self.host.tables.reader(POLICY_REVISIONS)
-        await reader.until(key, lambda row: row is not None and row.generation >= meta["generation"], LIMIT)
-
-    def stamp(self, number: int) -> int:
-        """The counter of an endpoint."""
-        found: Any = self.host.maps.open(ENDPOINT_STAMPS_MAP).lookup(number)
-        return int(found)
-
-    def entries(self, policy: int) -> dict[tuple[int, int, int, int], tuple[bool, int]]:
-        """(identity, protocol, port, bits) to (deny, rule set) of a policy id."""
-        keys, values = self.host.maps.open(POLICY_MAP).items()
-        return {
-            (int(k["identity"]), int(k["protocol"]), int(k["port"]), int(k["prefixlen"]) - 72): (
-                bool(v["flags"] & 1),
-                int(v["rule_set"]),
-            )
-            for k, v in zip(keys, values, strict=True)
-            if k["policy"] == policy
-        }
-
-
-@asynccontextmanager
-async def running(tmp_path: Path, bpffs: Path, **policy: Any) -> AsyncIterator[Node]:
-    """A node's agent; its state is kept between two calls."""
-    settings = Settings()
-    tree = {
-        "plugins": ["policy"],
-        "node": {"name": "n1", "run_dir": f"{tmp_path}/run", "state_dir": f"{tmp_path}/state", "bpffs": str(bpffs)},
-        "store": {"driver": "local", "path": f"{tmp_path}/store.sqlite"},
-        "policy": policy,
-    }
-    settings.set("", tree, "test")
-    host = Host.load(settings, "agent", "agent")
-    await host.start()
-    try:
-        assert not host.loaded.refused
-        endpoints = host.tables.writer(ENDPOINTS, "test")
-        endpoints.complete()
-        yield Node(host, endpoints)
-    finally:
-        await host.stop()
-        host.maps.close()
-
-
-def web_policy(name: str = "web", port: str = "80", **spec: Any) -> dict[str, Any]:
-    """Web pods may be reached by client pods on one port."""
-    rule = {
-        "endpointSelector": {"matchLabels": {"app": "web"}},
-        "ingress": [
-            {
-                "fromEndpoints": [{"matchLabels": {"app": "client"}}],
-                "toPorts": [{"ports": [{"port": port, "protocol": "TCP"}]}],
-            }
-        ],
-    }
-    return {
-        "apiVersion": "cilium.io/v2",
-        "kind": CILIUM_NETWORK_POLICY.kind,
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": rule | spec,
-    }
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, with a limit."""
-    async with asyncio.timeout(LIMIT):
-        while not condition():
-            await asyncio.sleep(0.005)
+    with mounted(tmp_path / "bpf") as folder:
+        yield folder
 
 
 async def test_a_pod_without_policies_is_allowed_everything(tmp_path: Path, bpffs: Path) -> None:
@@ -341,3 +214,81 @@ async def test_explain_names_the_rules(tmp_path: Path, bpffs: Path) -> None:
         assert allowed["ingress"]["match"] == "L3-L4"
         assert allowed["egress"]["rules"][0]["path"] == "allow-all"
         assert (denied["verdict"], denied["ingress"]["rule_set"]) == ("denied", 2)
+
+
+async def test_audit_lets_pass_what_policy_denies(tmp_path: Path, bpffs: Path) -> None:
+    async with running(tmp_path, bpffs, audit=True, enable_policy="always") as node:
+        row = await node.add(1, "web")
+        assert row.ingress_enforcing and row.egress_enforcing
+        slot: Any = node.host.maps.open(ENDPOINT_POLICY_MAP).lookup(1)
+        assert int(slot["flags"]) == 1
+
+
+async def test_a_round_that_fails_is_made_up_for(tmp_path: Path, bpffs: Path) -> None:
+    async with running(tmp_path, bpffs) as node:
+        await node.add(1, "web")
+        client = await node.add(2, "client")
+        agent = agent_of(node)
+        agent._policy_map.close()  # every write fails from now on
+        stored = await node.host.store.create(
+            web_policy(ingress=[{"fromCIDR": ["192.0.2.0/24"]}, {"fromEndpoints": [{}]}])
+        )
+        await until(lambda: bool(node.host.ready()))
+        agent._policy_map = Map(POLICY_MAP, syscall.get_pinned(bpffs / "maps" / "policy"))
+        node.host.maps._owned["policy"] = agent._policy_map
+        await node.enforced(stored)
+        row = await node.realised(1, lambda row: row.ingress_enforcing)
+        cidr = node.host.tables.reader(IPCACHE).rows["192.0.2.0/24"].identity
+        assert set(node.entries(row.ingress_policy)) >= {(client.identity, 0, 0, 0), (cidr, 0, 0, 0), (1, 0, 0, 0)}
+        await until(lambda: not node.host.ready())
+
+
+async def test_identities_of_cidrs_that_no_rule_names_are_forgotten_after_a_while(tmp_path: Path, bpffs: Path) -> None:
+    async with running(tmp_path, bpffs) as node:
+        await node.add(1, "web")
+        await node.apply(web_policy(ingress=[{"fromCIDR": ["192.0.2.0/24"]}]))
+        identity = node.host.tables.reader(IPCACHE).rows["192.0.2.0/24"].identity
+        await node.host.store.delete(CILIUM_NETWORK_POLICY, "web", "default")
+        await until(lambda: "192.0.2.0/24" not in node.host.tables.reader(IPCACHE).rows)
+        assert identity in node.host.tables.reader(IDENTITIES).rows
+        agent = agent_of(node)
+        agent.retire(agent.retire(set()))
+        assert identity not in node.host.tables.reader(IDENTITIES).rows
+
+
+async def test_two_nodes_agree_on_the_number_of_a_label_set(tmp_path: Path, bpffs: Path) -> None:
+    (tmp_path / "second").mkdir()
+    other = bpffs / "second"
+    other.mkdir()
+    async with running(tmp_path, bpffs) as one, running(tmp_path / "second", other, store=tmp_path) as two:
+        rows = await asyncio.gather(*(n.add(i, f"app{i % 5}") for i in range(1, 21) for n in (one, two)))
+        numbers: dict[int, set[int]] = {}
+
+        def settled() -> bool:
+            numbers.clear()
+            for node in (one, two):
+                for row in node.host.tables.reader(ENDPOINT_POLICIES).rows.values():
+                    numbers.setdefault(row.id % 5, set()).add(row.identity)
+            return all(len(found) == 1 for found in numbers.values())
+
+        assert len(rows) == 40
+        await until(settled)
+        assert len({number for found in numbers.values() for number in found}) == 5
+
+
+async def test_ten_thousand_rules_are_enforced(tmp_path: Path, bpffs: Path) -> None:
+    elements = [
+        {
+            "fromCIDR": [f"172.16.{n // 256}.{n % 256}/32"],
+            "toPorts": [{"ports": [{"port": str(1 + n), "protocol": "TCP"}]}],
+        }
+        for n in range(10_000)
+    ]
+    async with running(tmp_path, bpffs) as node:
+        await node.add(1, "web")
+        stored = await node.host.store.create(web_policy(ingress=elements))
+        began = time.perf_counter()
+        await node.enforced(stored)
+        print(f"10,000 rules enforced in {time.perf_counter() - began:.2f} s")
+        row = await node.realised(1, lambda row: row.ingress_enforcing)
+        assert len(node.entries(row.ingress_policy)) == 10_001

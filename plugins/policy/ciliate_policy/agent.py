@@ -350,8 +350,8 @@ class PolicyAgent:
     async def _realise(self, changes: Changes, done: Realised) -> None:
         """Entries, then addresses, then endpoints: at no time does a packet meet an identity that a policy lacks."""
         assert self._realiser is not None
-        for number, labels in changes.identities.items():
-            self.identities.put(Identity(id=number, labels=labels))
+        with self.context.tables.commit():
+            self.identities.put_all(Identity(id=number, labels=labels) for number, labels in changes.identities.items())
         async for _ in _sliced(self._realiser.write_entries(changes, done)):
             pass
         self._write_ipcache(changes.prefixes)
@@ -362,11 +362,12 @@ class PolicyAgent:
             yield next(iter(self.engine.dirty))
 
     def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
-        self._claim_prefixes(prefixes)
-        if self._writer is None:
-            self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.ipcache_table)
-        else:
-            self._writer.write()
+        with self.context.tables.commit():
+            self._claim_prefixes(prefixes)
+            if self._writer is None:
+                self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.ipcache_table)
+            else:
+                self._writer.write()
 
     def _claim_prefixes(self, prefixes: dict[Prefix, int | None]) -> None:
         for prefix, identity in prefixes.items():

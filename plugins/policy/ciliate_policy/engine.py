@@ -257,8 +257,9 @@ class Engine:
 
     def _refresh(self, number: int, selectors: Iterable[LabelSelector], fresh: bool) -> None:
         affected = {resolved for selector in selectors for resolved in self._using.get(selector, ())}
+        matching = self._peers.matching(number) if affected else ()
         for resolved in affected:
-            before, after = resolved.refresh(number)
+            before, after = resolved.refresh(number, matching)
             if before != after:
                 self._changes.refreshed.append(Refreshed(resolved, number, before, after, fresh))
 
@@ -273,8 +274,10 @@ class Engine:
         self._by_identity[endpoint.identity].add(endpoint.id)
         if endpoint.identity not in self._subjects:
             self._subjects.add(endpoint.identity, self.labels[endpoint.identity])
-        if old is None or old.named_ports != endpoint.named_ports or old.identity != endpoint.identity:
+        if endpoint.named_ports:
             self._refresh_names(endpoint.identity)
+        if old is not None and old.named_ports:
+            self._refresh_names(old.identity)
         self._point(endpoint, *self._matching(endpoint.identity))
 
     def remove_endpoint(self, number: int) -> None:
@@ -283,7 +286,8 @@ class Engine:
         if endpoint is None:
             return
         self._leave(endpoint)
-        self._refresh_names(endpoint.identity)
+        if endpoint.named_ports:
+            self._refresh_names(endpoint.identity)
         policies = self.realised.pop(number, None)
         if policies is not None:
             self._retired.append(policies)
@@ -313,7 +317,7 @@ class Engine:
     def _refresh_names(self, identity: int) -> None:
         """An identity's port names may mean something else now, in egress policies that use names."""
         for resolved in [one for one in self._resolved.values() if one.uses_peer_names]:
-            before, after = resolved.refresh(identity)
+            before, after = resolved.refresh(identity, self._peers.matching(identity))
             if before != after:
                 self._changes.refreshed.append(Refreshed(resolved, identity, before, after, fresh=False))
 

@@ -107,16 +107,13 @@ class Resolved:
                 self._by_peer[peer].append(number)
         self._profiles: dict[tuple[tuple[int, ...], frozenset[tuple[str, int, int]]], Profile] = {}
         self.entries: dict[int, Profile] = {}
+        #: whether entries depend on what port names mean at peers
+        self.uses_peer_names = key.direction is Direction.EGRESS and any(element.named for element in elements)
 
     @property
     def peers(self) -> Iterable[LabelSelector]:
         """The selectors of all its elements."""
         return self._by_peer.keys()
-
-    @property
-    def uses_peer_names(self) -> bool:
-        """Whether its entries depend on what port names mean at peers."""
-        return self.key.direction is Direction.EGRESS and any(element.named for element in self.elements)
 
     @property
     def size(self) -> int:
@@ -156,10 +153,10 @@ class Resolved:
             members.setdefault(identity, ())
         return members
 
-    def refresh(self, identity: int) -> tuple[Profile, Profile]:
-        """Work out the entries of one identity anew; (before, after)."""
+    def refresh(self, identity: int, matching: Iterable[LabelSelector]) -> tuple[Profile, Profile]:
+        """Work out the entries of one identity, which some selectors match, anew; (before, after)."""
         before = self.entries.get(identity, {})
-        numbers = {number for peer, some in self._by_peer.items() if identity in self._ids(peer) for number in some}
+        numbers = {number for peer in matching for number in self._by_peer.get(peer, ())}
         after = self._profile_of(identity, tuple(sorted({*numbers, *self._named_wildcards(identity)})))
         if after:
             self.entries[identity] = after
