@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,12 +19,13 @@ from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
 from ciliate.health import Health
-from ciliate.loading import Loaded, available, load_driver, load_plugins
+from ciliate.loading import Loaded, available, load_plugins
 from ciliate.maps.registry import MapRegistry
 from ciliate.maps.spec import MapKind
 from ciliate.metrics import Metrics
+from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
-from ciliate.store import Kind, Store
+from ciliate.store import Kind
 from ciliate.supervision import SupervisedTask, Supervisor
 from ciliate.tables.file import TableFile
 from ciliate.tables.hub import PluginTables, Tables
@@ -36,30 +35,6 @@ log = structlog.get_logger("host")
 LAG_INTERVAL = 0.05
 HOOK_BUDGET = 0.001
 """Seconds that a hook may take; a longer one is named in the log."""
-
-
-def node_place(config: CoreConfig, process: str, role: str) -> NodePlace:
-    """Where this process keeps things."""
-    node = config.node
-    return NodePlace(
-        name=node.name or socket.gethostname(),
-        cluster=config.cluster.name,
-        role=role,
-        process=process,
-        run_dir=Path(node.run_dir),
-        state_dir=Path(node.state_dir),
-        bpffs=Path(node.bpffs),
-    )
-
-
-def open_store(config: CoreConfig, kinds: Iterable[Kind] = ()) -> Store:
-    """The configured store. Raises ConfigError if there is no such driver."""
-    try:
-        driver = load_driver("ciliate.store", config.store.driver)
-    except LookupError as error:
-        raise ConfigError(f"store.driver: {error}") from error
-    store: Store = driver(config.store.options, tuple(kinds))
-    return store
 
 
 @dataclass

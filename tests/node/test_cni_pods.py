@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ciliate.config import core_config, load_settings
-from ciliate.host import open_store
 from ciliate.kernel import syscall
 from ciliate.maps.map import Map
 from ciliate.model.base import pack_address
 from ciliate.model.conntrack import CONNTRACK_ENTRY, CONNTRACK_KEY, CONNTRACK_MAP
 from ciliate.model.kinds import NAMESPACE, POD
+from ciliate.places import open_store
 from ciliate.store import Kind, Object
 
 from tests.node.cni_node import Node, require_root, wait_for

@@ -16,7 +16,7 @@ import typer
 from ciliate.api.client import Client
 from ciliate.cli.dispatch import CommandError
 from ciliate.config import DEFAULT_FILE, CoreConfig, core_config, load_settings
-from ciliate.host import node_place, open_store
+from ciliate.places import node_place, open_store
 from ciliate.store import Store
 
 CLUSTERS = Path("/run/ciliate/clusters")

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from ciliate.config import core_config, load_settings
-from ciliate.host import node_place
+from ciliate.places import node_place
 from ciliate.programs.attach import detach_tcx
 from ciliate.programs.object import unpin
 

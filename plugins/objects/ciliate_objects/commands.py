@@ -12,8 +12,8 @@ import typer
 from ciliate.cli.cluster import NameOption, find_cluster
 from ciliate.cli.dispatch import CommandError
 from ciliate.config import CoreConfig
-from ciliate.host import open_store
 from ciliate.model.kinds import NAMESPACE
+from ciliate.places import open_store
 from ciliate.store import Kind, NotFoundError, Object, Store, StoreError
 
 from ciliate_objects.applying import DEFAULT_NAMESPACE, Outcome, apply_one, placed
