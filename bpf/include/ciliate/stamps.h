@@ -32,7 +32,9 @@ struct {
  */
 static __always_inline void load_order(__u32 *mine)
 {
-	__sync_fetch_and_add(mine, 0);
+	__u32 before = __sync_fetch_and_add(mine, 0);
+
+	asm volatile("" : : "r"(before)); /* unused, it would become an operation that returns nothing and orders nothing */
 }
 
 /* The twin of peer_slot in core/ciliate/model/endpoint.py. */
