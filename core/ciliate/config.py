@@ -45,6 +45,7 @@ class EventsSection(Section):
 
     drain: str = "agent"  # the process that drains the ring buffer
     batch: int = 8192  # records a batch at most
+    shared: int = 32_768  # records that the ring for the node's other processes holds; 0: no such ring
 
 
 class LogSection(Section):
@@ -60,6 +61,14 @@ class MetricsSection(Section):
     listen: str = ""  # host:port
 
 
+class IsolationSection(Section):
+    """What a third-party plugin's own process may use; `budgets` overrides it for plugins by name."""
+
+    memory: str = "256M"
+    cpu: float = 0.5  # of one CPU
+    budgets: dict[str, dict[str, str | float]] = {}
+
+
 class StoreSection(msgspec.Struct, kw_only=True):
     """Which store driver; what else is in the section belongs to the driver."""
 
@@ -71,11 +80,13 @@ class CoreConfig(msgspec.Struct, kw_only=True):
     """The sections of the core itself."""
 
     plugins: list[str] = msgspec.field(default_factory=list)
+    processes: dict[str, list[str]] = msgspec.field(default_factory=dict)  # of the node; default: by plugins' roles
     node: NodeSection = msgspec.field(default_factory=NodeSection)
     cluster: ClusterSection = msgspec.field(default_factory=ClusterSection)
     events: EventsSection = msgspec.field(default_factory=EventsSection)
     log: LogSection = msgspec.field(default_factory=LogSection)
     metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
+    isolation: IsolationSection = msgspec.field(default_factory=IsolationSection)
     store: StoreSection = msgspec.field(default_factory=StoreSection)
 
 
@@ -85,6 +96,7 @@ _CORE_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "events": EventsSection,
     "log": LogSection,
     "metrics": MetricsSection,
+    "isolation": IsolationSection,
 }
 
 
@@ -199,10 +211,17 @@ def core_config(settings: Settings) -> CoreConfig:
         plugins = plugins.replace(",", " ").split()
     if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):
         raise ConfigError(f"plugins ({settings.origin('plugins')}): must be a list of plugin names, not {plugins!r}")
+    try:
+        processes = msgspec.convert(settings.tree.get("processes", {}), dict[str, list[str]])
+    except msgspec.ValidationError as error:
+        origin = settings.origin("processes")
+        raise ConfigError(f"processes ({origin}): must map processes to lists of plugins: {error}") from error
     store = dict(settings.tree.get("store", {}))
     driver = store.pop("driver", "local")
     sections: dict[str, Any] = {name: settings.section(name, struct) for name, struct in _CORE_SECTIONS.items()}
-    return CoreConfig(plugins=plugins, store=StoreSection(driver=driver, options=store), **sections)
+    return CoreConfig(
+        plugins=plugins, processes=processes, store=StoreSection(driver=driver, options=store), **sections
+    )
 
 
-CORE_SECTIONS = frozenset({*_CORE_SECTIONS, "plugins", "store"})
+CORE_SECTIONS = frozenset({*_CORE_SECTIONS, "plugins", "processes", "store"})

@@ -7,11 +7,12 @@ import os
 import signal
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
+from ciliate import __version__
 from ciliate.api.server import ApiServer
 from ciliate.batches import Batches
 from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, core_config
@@ -23,6 +24,8 @@ from ciliate.loading import Loaded, available, load_plugins
 from ciliate.maps.registry import MapRegistry
 from ciliate.maps.spec import MapKind
 from ciliate.metrics import Metrics
+from ciliate.peers import directory
+from ciliate.peers.links import Peers
 from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
 from ciliate.store import Kind
@@ -62,7 +65,7 @@ class Host:
                     f"{section} ({settings.origin(section)}): neither a section of the core nor a plugin;"
                     f" known are {', '.join(sorted(CORE_SECTIONS | set(available())))}"
                 )
-        loaded = load_plugins(config.plugins, role)
+        loaded = load_plugins(config.plugins, role, process, config.processes)
         for name, plugin in loaded.plugins.items():
             settings.section(name, plugin.config)
         return cls(settings, config, node_place(config, process, role), loaded)
@@ -89,6 +92,9 @@ class Host:
             log.error("plugin refused", plugin=name, reason=reason)
         self.place.run_dir.mkdir(parents=True, exist_ok=True)
         self.tables = Tables(TableFile(self.place.state_dir / "tables" / f"{self.place.process}.sqlite"))
+        self.peers = Peers(self.place.run_dir, self.place.process, self.events)
+        self.tables.declared, self.tables.absent = self._declared("ciliate_tables"), self.peers.want_table
+        self.events.declared, self.events.absent = self._declared("ciliate_topics"), self.peers.want_topic
         self.worker = Worker()
         self.batches = Batches(self.config.events.batch)
         self.supervisor = Supervisor(self._task_changed)
@@ -101,8 +107,11 @@ class Host:
             self._setup(name, plugin)
         self._start_drain()
         self.supervisor.spawn("core", "tables", self.tables.run)
+        self.supervisor.spawn("core", "peers", self.peers.run)
         self.supervisor.spawn("core", "loop-lag", self._measure_lag)
         self._add_routes()
+        self._publish()
+        self.tables.changed = self._publish
         if self.config.metrics.listen:
             self.metrics.serve(self.config.metrics.listen)
         log.info("started", process=self.place.process, plugins=list(self.loaded.plugins), node=self.place.name)
@@ -119,6 +128,7 @@ class Host:
                         log.exception("plugin failed to stop", plugin=name)
             await self.supervisor.stop("core")
         if hasattr(self, "api"):
+            directory.withdraw(self.place.run_dir, self.place.process)
             await self.api.stop()
             self.batches.detach()
             self.worker.close()
@@ -170,7 +180,7 @@ class Host:
         return Context(
             plugin=name,
             config=self.settings.section(name, plugin.config),
-            node=self.place,
+            node=replace(self.place, role=self.loaded.roles[name]),
             tables=PluginTables(self.tables, name, frozenset(spec.name for spec in declared)),
             events=self.events,
             batches=self.batches,
@@ -192,6 +202,30 @@ class Host:
             counter = self.maps.open(lost) if lost in self.maps.specs() else None
             self.batches.attach(EventRing(self.maps.open(ring.name, writable=True), counter))
             return
+
+    def _declared(self, hook: str) -> frozenset[str]:
+        """Names of what this process's plugins declare by a hook."""
+        names: set[str] = set()
+        for name, plugin in self.loaded.plugins.items():
+            try:
+                names |= {spec.name for spec in getattr(plugin, hook, tuple)()}
+            except Exception as error:
+                log.error("hook failed", plugin=name, hook=hook, exc_info=error)
+        return frozenset(names)
+
+    def _publish(self) -> None:
+        """Tell the node's other processes what is served here."""
+        card = directory.Card(
+            process=self.place.process,
+            pid=os.getpid(),
+            socket=str(self.api.path),
+            version=__version__,
+            plugins=list(self.loaded.plugins),
+            tables=[table.spec.name for table in self.tables.written()],
+            topics=sorted(self.events.declared),
+            routes=[(route.method, route.pattern) for route in self.api.routes],
+        )
+        directory.publish(self.place.run_dir, card)
 
     def _add_routes(self) -> None:
         from ciliate.routes import core_routes  # the routes show the host, which they import

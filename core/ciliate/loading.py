@@ -6,7 +6,7 @@ by name, and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
@@ -28,6 +28,7 @@ class Loaded:
     manager: pluggy.PluginManager
     plugins: dict[str, Plugin] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)  # the role that each plays in this process
 
 
 def available() -> list[str]:
@@ -44,16 +45,31 @@ def load_driver(group: str, name: str) -> Any:
         raise LookupError(f"no driver {name!r} in {group}; installed are {names}") from None
 
 
-def load_plugins(names: Iterable[str], role: str) -> Loaded:
-    """Import and register the listed plugins that take part in a role, and order them by what they need."""
+def role_in(plugin: Plugin, process: str, role: str, processes: Mapping[str, Iterable[str]]) -> str | None:
+    """The role that a plugin plays in a process, or None if it has no part there.
+
+    One that `processes` names runs there and in no other process of the node; the operator's are not the node's.
+    """
+    if role in ("*", "operator") or not any(plugin.name in names for names in processes.values()):
+        return role if role == "*" or role in plugin.roles else None
+    if plugin.name not in processes.get(process, ()):
+        return None
+    return process if process in plugin.roles else next((r for r in plugin.roles if r != "operator"), None)
+
+
+def load_plugins(
+    names: Iterable[str], role: str, process: str = "", processes: Mapping[str, Iterable[str]] | None = None
+) -> Loaded:
+    """Import and register the listed plugins that take part in a process, and order them by what they need."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     loaded = Loaded(manager)
     found: dict[str, Plugin] = {}
     for name in dict.fromkeys(names):
-        plugin = _load_one(name, role, loaded)
-        if plugin is not None:
-            found[name] = plugin
+        plugin = _load_one(name, loaded)
+        part = role_in(plugin, process or role, role, processes or {}) if plugin is not None else None
+        if plugin is not None and part is not None:
+            found[name], loaded.roles[name] = plugin, part
     _refuse_split(found, loaded)
     for name in _order(found, loaded):
         plugin = found[name]
@@ -66,7 +82,7 @@ def load_plugins(names: Iterable[str], role: str) -> Loaded:
     return loaded
 
 
-def _load_one(name: str, role: str, loaded: Loaded) -> Plugin | None:
+def _load_one(name: str, loaded: Loaded) -> Plugin | None:
     points = [point for point in entry_points(group=GROUP) if point.name == name]
     if not points:
         known = ", ".join(available()) or "none"
@@ -81,7 +97,7 @@ def _load_one(name: str, role: str, loaded: Loaded) -> Plugin | None:
     if not isinstance(plugin, Plugin):
         loaded.refused[name] = f"{points[0].value} is not a subclass of ciliate.plugin.Plugin"
         return None
-    return plugin if role == "*" or role in plugin.roles else None
+    return plugin
 
 
 def _refuse_split(found: dict[str, Plugin], loaded: Loaded) -> None:

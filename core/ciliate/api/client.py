@@ -12,6 +12,7 @@ import msgspec
 
 from ciliate.api.routes import ApiError
 from ciliate.api.wire import LENGTH, Answer, Call, frame
+from ciliate.peers.directory import cards, serving
 
 _ANSWER = msgspec.msgpack.Decoder(Answer)
 
@@ -96,3 +97,34 @@ class Client:
                 raise NotServedError(self._path, "the connection ended before the answer")
             parts += part
         return bytes(parts)
+
+
+class NodeClient(Client):
+    """A client of all of a node's processes: each call goes to the one whose card in the directory has its route.
+
+    What no card has goes to `path`, the socket that is asked first where several serve it.
+    """
+
+    def __init__(self, path: Path | str, timeout: float | None = 30.0) -> None:
+        self._home, self._timeout = Path(path), timeout
+        self._open = False
+        if not any(cards(self._home.parent)):
+            self._connect(self._home)
+
+    def _send(self, call: Call) -> None:
+        sockets = [Path(card.socket) for card in serving(self._home.parent, call.method, call.path)]
+        wanted = self._home if self._home in sockets or not sockets else sockets[0]
+        if not self._open or wanted != self._path:
+            self.close()
+            self._connect(wanted)
+        super()._send(call)
+
+    def _connect(self, path: Path) -> None:
+        super().__init__(path, self._timeout)
+        self._open = True
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        if self._open:
+            super().close()
+            self._open = False

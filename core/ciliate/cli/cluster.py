@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ciliate.api.client import Client
+from ciliate.api.client import Client, NodeClient
 from ciliate.cli.dispatch import CommandError
 from ciliate.config import DEFAULT_FILE, CoreConfig, core_config, load_settings
 from ciliate.places import node_place, open_store
@@ -57,9 +57,9 @@ class Cluster:
         file = nodes[node] if node else next(iter(nodes.values()))
         return Path(core_config(load_settings(file)).node.run_dir) / f"{process}.sock"
 
-    def client(self, node: str = "", process: str = "agent", timeout: float | None = 30.0) -> Client:
-        """A connection to a process of a node."""
-        return Client(self.socket(node, process), timeout)
+    def client(self, node: str = "", process: str = "", timeout: float | None = 30.0) -> Client:
+        """A client of a process of a node; without one, of whichever process serves the route."""
+        return Client(self.socket(node, process), timeout) if process else NodeClient(self.socket(node), timeout)
 
 
 def find_cluster(name: str = "lab") -> Cluster:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,17 +81,22 @@ class TableFile:
 
     def load(self, spec: TableSpec[R]) -> tuple[int, dict[Key, R]]:
         """(last epoch, rows) of a table; a row that can't be read is left out by name, the others are given."""
-        epoch = self._connection.execute("SELECT epoch FROM tables WHERE name = ?", (spec.name,)).fetchone()
-        rows: dict[Key, R] = {}
-        decoder = msgspec.msgpack.Decoder(spec.row)
-        for key, raw in self._connection.execute("SELECT key, row FROM rows WHERE name = ?", (spec.name,)):
-            try:
-                row = decoder.decode(raw)
-            except msgspec.DecodeError as error:
-                log.error("row can't be read; left out", table=spec.name, key=repr(key), error=str(error))
+        return _load(self._connection, spec)
+
+    def load_elsewhere(self, spec: TableSpec[R]) -> tuple[int, dict[Key, R]]:
+        """(last epoch, rows) of a table in another process's file beside this one; of several, the latest life's."""
+        best: tuple[int, dict[Key, R]] = (0, {})
+        for path in self.path.parent.glob("*.sqlite"):
+            if path == self.path:
                 continue
-            rows[spec.key_of(row)] = row
-        return (epoch[0] if epoch else 0), rows
+            try:
+                with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)) as connection:
+                    epoch = connection.execute("SELECT epoch FROM tables WHERE name = ?", (spec.name,)).fetchone()
+                    if epoch is not None and epoch[0] > best[0]:
+                        best = _load(connection, spec)
+            except sqlite3.Error as error:
+                log.warning("another process's table file can't be read", path=str(path), error=str(error))
+        return best
 
     def begin(self, spec: TableSpec[R], epoch: int) -> None:
         """Note a writer's new life."""
@@ -117,3 +123,17 @@ class TableFile:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _load(connection: sqlite3.Connection, spec: TableSpec[R]) -> tuple[int, dict[Key, R]]:
+    epoch = connection.execute("SELECT epoch FROM tables WHERE name = ?", (spec.name,)).fetchone()
+    rows: dict[Key, R] = {}
+    decoder = msgspec.msgpack.Decoder(spec.row)
+    for key, raw in connection.execute("SELECT key, row FROM rows WHERE name = ?", (spec.name,)):
+        try:
+            row = decoder.decode(raw)
+        except msgspec.DecodeError as error:
+            log.error("row can't be read; left out", table=spec.name, key=repr(key), error=str(error))
+            continue
+        rows[spec.key_of(row)] = row
+    return (epoch[0] if epoch else 0), rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -34,21 +34,30 @@ class Tables:
         self._writers: dict[str, str] = {}
         self._open: dict[str, dict[Key, Row | None]] | None = None
         self._unflushed: dict[tuple[str, bytes], bytes | None] = {}
+        self.declared: frozenset[str] | None = None  # tables that plugins of this process may write; None: any
+        self.absent: Callable[[Table[Any]], None] = lambda _: None  # called for a table that another process writes
+        self.changed: Callable[[], None] = lambda: None  # called when this process writes one table more
 
     def writer(self, spec: TableSpec[R], plugin: str) -> TableWriter[R]:
         """Become the writer of a table: its rows are those of the last life, and it is incomplete."""
         if spec.name in self._writers:
             raise TableError(f"table {spec.name}: {plugin} can't write it, plugin {self._writers[spec.name]} does")
         table = self._table(spec)
+        self._adopt(table)
         self._writers[spec.name] = plugin
         table.epoch += 1
         table.revision, table.stale = 0, False
         self._file.begin(spec, table.epoch)
+        self.changed()
         return TableWriter(table, self._write)
 
     def reader(self, spec: TableSpec[R]) -> TableReader[R]:
         """Read a table; without its writer these are the persisted rows, marked stale."""
         return TableReader(self._table(spec))
+
+    def written(self, names: Iterable[str] | None = None) -> list[Table[Any]]:
+        """The tables that this process writes, all or those of some names."""
+        return [self._tables[n] for n in self._writers if names is None or n in names]
 
     def close_writer(self, name: str) -> None:
         """Give up a writer (its plugin stopped): the table is stale until another comes."""
@@ -100,11 +109,25 @@ class Tables:
     def _table(self, spec: TableSpec[R]) -> Table[R]:
         known = self._tables.get(spec.name)
         if known is None:
-            epoch, rows = self._file.load(spec)
+            foreign = self.declared is not None and spec.name not in self.declared
+            epoch, rows = self._file.load_elsewhere(spec) if foreign else self._file.load(spec)
             known = self._tables[spec.name] = Table(spec, rows=rows, epoch=epoch)
+            if foreign:
+                self.absent(known)
         elif known.spec.row is not spec.row or known.spec.key != spec.key:
             raise TableError(f"table {spec.name}: asked for with rows of {spec.row}, but it has {known.spec.row}")
         return known
+
+    def _adopt(self, table: Table[R]) -> None:
+        """Take over the rows of a table whose last writer was in another process: its plugin has been moved here."""
+        epoch, rows = self._file.load_elsewhere(table.spec)
+        if epoch <= table.epoch:
+            return
+        keys = {key: rows.get(key) for key in (*table.rows, *rows)}
+        self._file.write(
+            (table.spec.name, encode_key(k), None if r is None else encode_row(r)) for k, r in keys.items()
+        )
+        table.rows, table.epoch = rows, epoch
 
     def _write(self, table: Table[Any], key: Key, row: Row | None) -> None:
         if self._open is not None:

@@ -25,12 +25,12 @@ class Changes(Generic[R]):
     snapshot: bool = False  # upserts are the whole table
 
 
-class _Follower(Generic[R]):
-    """A reader's pending changes, by key."""
+class Follower(Generic[R]):
+    """A reader's pending changes, by key; several may share one wake-up."""
 
-    def __init__(self) -> None:
-        self.pending: dict[Key, R | None] = {}
-        self.wake = asyncio.Event()
+    def __init__(self, wake: asyncio.Event | None = None, pending: dict[Key, R | None] | None = None) -> None:
+        self.pending: dict[Key, R | None] = {} if pending is None else pending
+        self.wake = asyncio.Event() if wake is None else wake
 
 
 @dataclass(eq=False)
@@ -43,7 +43,7 @@ class Table(Generic[R]):
     revision: int = 0
     complete: bool = False
     stale: bool = True  # no writer in this process yet: these are the persisted rows
-    followers: set[_Follower[R]] = field(default_factory=set)
+    followers: set[Follower[R]] = field(default_factory=set)
     waiters: dict[Key, list[tuple[Predicate[R], asyncio.Future[R | None]]]] = field(default_factory=dict)
 
     def apply(self, changes: Mapping[Key, R | None]) -> None:
@@ -65,6 +65,10 @@ class Table(Generic[R]):
     def mark_complete(self) -> None:
         """Tell readers that all rows are there."""
         self.complete = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Make every reader look again."""
         for follower in self.followers:
             follower.wake.set()
 
@@ -120,7 +124,7 @@ class TableReader(Generic[R]):
 
     async def changes(self) -> AsyncGenerator[Changes[R], None]:
         """The whole table, then every later change, without end."""
-        follower: _Follower[R] = _Follower()
+        follower: Follower[R] = Follower()
         table = self._table
         table.followers.add(follower)
         try:
