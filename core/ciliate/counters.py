@@ -36,7 +36,7 @@ class Counters:
         self._values = counters.mmap(writable=True)
         self._words = memoryview(self._values.base).cast("I")  # type: ignore[arg-type]
         self._lock = threading.Lock()
-        self._fence = _fence()
+        self._fence = store_fence()
 
     def __len__(self) -> int:
         return len(self._values)
@@ -77,7 +77,7 @@ class Counters:
         return np.array(self._values)
 
 
-def _fence() -> Callable[[], None]:
+def store_fence() -> Callable[[], None]:
     """What has to be called before a store that publishes earlier writes. Raises OSError (arm64 without libatomic)."""
     if platform.machine() == "x86_64":
         return lambda: None

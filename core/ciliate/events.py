@@ -44,7 +44,7 @@ class Subscription(Generic[E]):
     def offer(self, event: E) -> None:
         """Queue one event, or count it as lost."""
         if len(self._queue) >= self._capacity:
-            self._lost += 1
+            self._lost += self._topic.weigh(event)
         else:
             self._queue.append(event)
         self._wake.set()
@@ -79,14 +79,17 @@ class Subscription(Generic[E]):
 
 
 class _Topic:
-    def __init__(self) -> None:
+    def __init__(self, weigh: Callable[[Any], int]) -> None:
         self.readers: set[Subscription[Any]] = set()
+        self.weigh = weigh
 
 
 class Events:
     """The event bus of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, weigh: Callable[[Any], int] = lambda _: 1) -> None:
+        """weigh: how many losses it is when an event is lost."""
+        self._weigh = weigh
         self._topics: dict[str, _Topic] = {}
         self.declared: frozenset[str] = frozenset()  # topics of this process's plugins
         self.absent: Callable[[TopicSpec[Any]], None] = lambda _: None  # called for a topic of other processes
@@ -115,7 +118,7 @@ class Events:
         self, topic: TopicSpec[E], capacity: int = 1024, wake: asyncio.Event | None = None
     ) -> Subscription[E]:
         """Read a topic from now on, keeping at most `capacity` unread events; `wake` may be shared by several."""
-        known = self._topics.setdefault(topic.name, _Topic())
+        known = self._topics.setdefault(topic.name, _Topic(self._weigh))
         subscription: Subscription[E] = Subscription(known, capacity, wake)
         known.readers.add(subscription)
         if topic.name not in self.declared:

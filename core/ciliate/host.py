@@ -96,7 +96,7 @@ class Host:
         self.tables.declared, self.tables.absent = self._declared("ciliate_tables"), self.peers.want_table
         self.events.declared, self.events.absent = self._declared("ciliate_topics"), self.peers.want_topic
         self.worker = Worker()
-        self.batches = Batches(self.config.events.batch)
+        self.batches = Batches(self.config.events.batch, self.place.run_dir, self.config.events.shared)
         self.supervisor = Supervisor(self._task_changed)
         self.maps = MapRegistry(self.place.bpffs)
         self.store = open_store(self.config, self.kinds())

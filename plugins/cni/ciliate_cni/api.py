@@ -74,7 +74,7 @@ class _Served:
         subscription = self._agent.context.batches.subscribe(_STREAM_BATCHES)
         async for delivery in subscription:
             if delivery.lost:
-                yield {"lost_batches": delivery.lost}
+                yield {"lost": delivery.lost}
             for batch in delivery.events:
                 for event in batch[keep(batch)]:
                     yield records.named_rules(records.event(event), self._rule_sets.rows)

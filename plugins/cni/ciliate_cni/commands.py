@@ -90,8 +90,8 @@ def monitor(
 
 
 def _line(event: dict[str, Any]) -> str:
-    if "lost_batches" in event:
-        return f"-- {event['lost_batches']} batches of events were lost: this reader was too slow --"
+    if "lost" in event:
+        return f"-- {event['lost']} events were lost: this reader was too slow --"
     ends = (
         f"{_end(event, 'source')} (identity {event['source_identity']}) ->"
         f" {_end(event, 'destination')} (identity {event['destination_identity']})"
