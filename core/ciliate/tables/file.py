@@ -95,7 +95,8 @@ class TableFile:
                     if epoch is not None and epoch[0] > best[0]:
                         best = _load(connection, spec)
             except sqlite3.Error as error:
-                log.warning("another process's table file can't be read", path=str(path), error=str(error))
+                if "no such table" not in str(error):  # as in a file that is just being made
+                    log.warning("another process's table file can't be read", path=str(path), error=str(error))
         return best
 
     def begin(self, spec: TableSpec[R], epoch: int) -> None:
