@@ -32,6 +32,7 @@ class NodeSection(Section):
     run_dir: str = "/run/ciliate"
     state_dir: str = "/var/lib/ciliate"
     bpffs: str = "/sys/fs/bpf/ciliate"
+    peers: str = "sockets"  # driver that connects the node's processes; empty: they don't know of each other
 
 
 class ClusterSection(Section):

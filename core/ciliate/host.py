@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from ciliate import __version__
+from ciliate import __version__, directory
 from ciliate.api.server import ApiServer
 from ciliate.batches import Batches
 from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, core_config
@@ -24,8 +24,7 @@ from ciliate.loading import Loaded, available, load_plugins
 from ciliate.maps.registry import MapRegistry
 from ciliate.maps.spec import MapKind
 from ciliate.metrics import Metrics
-from ciliate.peers import directory
-from ciliate.peers.links import Peers
+from ciliate.peers import open_peers
 from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
 from ciliate.store import Kind
@@ -92,11 +91,11 @@ class Host:
             log.error("plugin refused", plugin=name, reason=reason)
         self.place.run_dir.mkdir(parents=True, exist_ok=True)
         self.tables = Tables(TableFile(self.place.state_dir / "tables" / f"{self.place.process}.sqlite"))
-        self.peers = Peers(self.place.run_dir, self.place.process, self.events)
-        self.tables.declared, self.tables.absent = self._declared("ciliate_tables"), self.peers.want_table
-        self.events.declared, self.events.absent = self._declared("ciliate_topics"), self.peers.want_topic
+        self.tables.declared, self.events.declared = self._declared("ciliate_tables"), self._declared("ciliate_topics")
         self.worker = Worker()
-        self.batches = Batches(self.config.events.batch, self.place.run_dir, self.config.events.shared)
+        self.batches = Batches(self.config.events.batch)
+        shared = self.config.events.shared
+        self.peers = open_peers(self.config.node, self.place, self.tables, self.events, self.batches, shared)
         self.supervisor = Supervisor(self._task_changed)
         self.maps = MapRegistry(self.place.bpffs)
         self.store = open_store(self.config, self.kinds())
@@ -230,7 +229,7 @@ class Host:
     def _add_routes(self) -> None:
         from ciliate.routes import core_routes  # the routes show the host, which they import
 
-        self.api.add(core_routes(self))
+        self.api.add([*core_routes(self), *self.peers.routes()])
         for name, plugin in self.loaded.plugins.items():
             if hasattr(plugin, "ciliate_routes"):
                 try:

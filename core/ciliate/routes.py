@@ -9,7 +9,6 @@ import msgspec
 from ciliate import __version__
 from ciliate.api.routes import ApiError, Request, Route
 from ciliate.loading import available
-from ciliate.peers.serving import follow_handler
 
 if TYPE_CHECKING:
     from ciliate.host import Host
@@ -26,7 +25,6 @@ def core_routes(host: Host) -> list[Route]:
         Route("GET", "/config", views.config, "Every set value and where it came from."),
         Route("GET", "/metrics", views.metrics, "Prometheus text."),
         Route("GET", "/routes", views.routes, "All routes."),
-        Route("GET", "/follow", follow_handler(host.tables, host.events), "Tables and topics, for other processes."),
     ]
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from ciliate.api.routes import ApiError
 from ciliate.api.wire import LENGTH, Answer, Call, frame
-from ciliate.peers.directory import cards, serving
+from ciliate.directory import cards, serving
 
 _ANSWER = msgspec.msgpack.Decoder(Answer)
 

@@ -7,16 +7,16 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ciliate import directory
 from ciliate.api.routes import Route
 from ciliate.api.server import ApiServer
 from ciliate.events import Events, TopicSpec
 from ciliate.model.base import Row
-from ciliate.peers import directory
-from ciliate.peers.links import Peers
-from ciliate.peers.serving import follow_handler
 from ciliate.tables.file import TableFile
 from ciliate.tables.hub import Tables
 from ciliate.tables.spec import Durability, TableSpec
+from ciliate_node.peers.links import Links
+from ciliate_node.peers.serving import follow_handler
 
 
 class Pet(Row, frozen=True):
@@ -45,7 +45,7 @@ class Part:
     def __init__(self, folder: Path, name: str, tables: Iterable[str] = (), topics: Iterable[str] = ()) -> None:
         self.name, self.run_dir = name, folder / "run"
         self.events = Events()
-        self.peers = Peers(self.run_dir, name, self.events)
+        self.peers = Links(self.run_dir, name, self.events)
         self.tables = Tables(TableFile(folder / "tables" / f"{name}.sqlite"))
         self.tables.declared, self.tables.absent = frozenset(tables), self.peers.want_table
         self.events.declared, self.events.absent = frozenset(topics), self.peers.want_topic

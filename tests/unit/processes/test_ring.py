@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ciliate.batches import Batches
-from ciliate.shared_ring import RingReader, RingWriter, ring_path
+from ciliate_node.peers.batches import SharedBatches
+from ciliate_node.peers.ring import RingReader, RingWriter, ring_path
 from numpy.typing import NDArray
 
 RECORD = np.dtype([("number", "<u8"), ("copy", "<u8"), ("address", "u1", 16)])
@@ -90,7 +91,8 @@ def test_a_reader_that_is_overtaken_never_sees_a_torn_record(tmp_path: Path) -> 
 
 
 async def test_batches_read_the_ring_of_another_process(tmp_path: Path) -> None:
-    batches = Batches(100, tmp_path)
+    batches = Batches(100)
+    shared = SharedBatches(batches, tmp_path, 0)
     subscription = batches.subscribe()
     path = ring_path(tmp_path)
     writer = RingWriter(path, RECORD, 1000)
@@ -105,8 +107,7 @@ async def test_batches_read_the_ring_of_another_process(tmp_path: Path) -> None:
         assert got[:10] == list(range(10))
         subscription.close()
         async with asyncio.timeout(5):
-            while batches._timer is not None:
+            while shared.following:
                 await asyncio.sleep(0.01)
     finally:
         path.unlink()
-        batches.detach()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ciliate import directory
 from ciliate.api.client import NodeClient, NotServedError
 from ciliate.api.routes import Request, Route
-from ciliate.peers import directory
 
 from tests.unit.processes.parts import Part
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from ciliate.model.base import Row
-from ciliate.tables.mirror import Mirror, TableDelta
 from ciliate.tables.spec import Durability, TableSpec
 from ciliate.tables.table import Table
+from ciliate_node.peers.mirror import Mirror, TableDelta
 
 from tests.unit.processes.parts import OWNERS, PETS, Owner, Part, Pet, reached
 

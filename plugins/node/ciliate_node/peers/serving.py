@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
-
 from ciliate.api.routes import Request
 from ciliate.events import Events, Subscription, TopicSpec
 from ciliate.tables.file import encode_key, encode_row
 from ciliate.tables.hub import Tables
-from ciliate.tables.mirror import TableDelta
 from ciliate.tables.table import Follower, Table
+
+from ciliate_node.peers.mirror import TableDelta
 
 HEARTBEAT = 5.0
 """Seconds without news after which an empty message says that this process lives."""

@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 import structlog
-
 from ciliate.api.routes import ApiError
 from ciliate.api.wire import Answer, Call, FrameError, frame, read_frame
+from ciliate.directory import Card, cards, folder
 from ciliate.events import Events, TopicSpec
-from ciliate.peers.directory import Card, cards, folder
-from ciliate.peers.serving import HEARTBEAT, Message
-from ciliate.tables.mirror import Mirror, TableDelta
 from ciliate.tables.table import Table
+
+from ciliate_node.peers.mirror import Mirror, TableDelta
+from ciliate_node.peers.serving import HEARTBEAT, Message
 
 log = structlog.get_logger("peers")
 BACKOFF_FIRST = 0.02
@@ -46,7 +46,7 @@ async def stream(socket: str, path: str, query: dict[str, str], silence: float) 
         writer.close()
 
 
-class Peers:
+class Links:
     """All links of this process. `want_*` may be called at any time; `run` is a supervised task."""
 
     def __init__(self, run_dir: Path, process: str, events: Events) -> None:

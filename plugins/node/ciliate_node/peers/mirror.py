@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
-
 from ciliate.model.base import Row
 from ciliate.tables.spec import Key, TableSpec
 from ciliate.tables.table import Table

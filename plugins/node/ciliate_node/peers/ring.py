@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
 from ciliate.counters import store_fence
+from numpy.typing import NDArray
 
 _MAGIC = 0x31676E6972696C63  # "cliring1"
 _HEAD = 8192
