@@ -31,12 +31,11 @@ from ciliate.store import Kind
 from ciliate.supervision import SupervisedTask, Supervisor
 from ciliate.tables.file import TableFile
 from ciliate.tables.hub import PluginTables, Tables
+from ciliate.watch import LoopWatch
 from ciliate.worker import Worker
 
 log = structlog.get_logger("host")
 LAG_INTERVAL = 0.05
-HOOK_BUDGET = 0.001
-"""Seconds that a hook may take; a longer one is named in the log."""
 
 
 @dataclass
@@ -51,7 +50,7 @@ class Host:
     events: Events = field(default_factory=Events)
     services: Services = field(default_factory=Services)
     healths: dict[str, Health] = field(default_factory=dict)
-    hook_seconds: dict[str, float] = field(default_factory=dict)
+    hook_seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # by plugin and hook
     started: float = field(default_factory=time.time)
 
     @classmethod
@@ -97,6 +96,8 @@ class Host:
         shared = self.config.events.shared
         self.peers = open_peers(self.config.node, self.place, self.tables, self.events, self.batches, shared)
         self.supervisor = Supervisor(self._task_changed)
+        packages = {type(plugin).__module__.partition(".")[0]: name for name, plugin in self.loaded.plugins.items()}
+        self.watch = LoopWatch(asyncio.get_running_loop(), packages)
         self.maps = MapRegistry(self.place.bpffs)
         self.store = open_store(self.config, self.kinds())
         self.api = ApiServer(self.place.run_dir / f"{self.place.process}.sock")
@@ -120,15 +121,15 @@ class Host:
         if hasattr(self, "supervisor"):
             for name, plugin in reversed(list(self.loaded.plugins.items())):
                 await self.supervisor.stop(name)
-                if (hook := getattr(plugin, "ciliate_stop", None)) is not None:
-                    try:
-                        hook()
-                    except Exception:
-                        log.exception("plugin failed to stop", plugin=name)
+                try:
+                    self._ask(name, plugin, "ciliate_stop")
+                except Exception:
+                    log.exception("plugin failed to stop", plugin=name)
             await self.supervisor.stop("core")
         if hasattr(self, "api"):
             directory.withdraw(self.place.run_dir, self.place.process)
             await self.api.stop()
+            self.watch.close()
             self.batches.detach()
             self.worker.close()
             await self.store.close()
@@ -147,7 +148,7 @@ class Host:
     def _declare_maps(self) -> None:
         declared = False
         for name, plugin in self.loaded.plugins.items():
-            for spec in plugin.ciliate_maps() if hasattr(plugin, "ciliate_maps") else ():
+            for spec in self._ask(name, plugin, "ciliate_maps"):
                 self.maps.declare(spec, name)
                 declared = True
         if declared:
@@ -162,11 +163,8 @@ class Host:
             health = self.healths[name] = Health(name)
             if plugin.essential:
                 self.supervisor.essential.add(name)
-            began = time.perf_counter()
-            hook = getattr(plugin, "ciliate_setup", None)
-            if hook is not None:
-                hook(self._context(name, plugin, health))
-            self.hook_seconds[name] = time.perf_counter() - began
+            context = self._context(name, plugin, health)
+            self._ask(name, plugin, "ciliate_setup", context)
         except Exception as error:
             log.error("plugin refused", plugin=name, reason=f"{type(error).__name__}: {error}", exc_info=error)
             self.loaded.refused[name] = f"setup failed: {type(error).__name__}: {error}"
@@ -175,7 +173,7 @@ class Host:
             self.loaded.manager.unregister(name=name)
 
     def _context(self, name: str, plugin: Plugin, health: Health) -> Context:
-        declared: Iterable[Any] = plugin.ciliate_tables() if hasattr(plugin, "ciliate_tables") else ()
+        declared = self._ask(name, plugin, "ciliate_tables")
         return Context(
             plugin=name,
             config=self.settings.section(name, plugin.config),
@@ -202,12 +200,19 @@ class Host:
             self.batches.attach(EventRing(self.maps.open(ring.name, writable=True), counter))
             return
 
+    def _ask(self, name: str, plugin: Plugin, hook: str, *arguments: object) -> Iterable[Any]:
+        """What a plugin answers to a hook, nothing if it lacks it; the time that it took is noted."""
+        began = time.perf_counter()
+        answer = getattr(plugin, hook, _silent)(*arguments)
+        self.hook_seconds.setdefault(name, {})[hook] = time.perf_counter() - began
+        return () if answer is None else answer
+
     def _declared(self, hook: str) -> frozenset[str]:
         """Names of what this process's plugins declare by a hook."""
         names: set[str] = set()
         for name, plugin in self.loaded.plugins.items():
             try:
-                names |= {spec.name for spec in getattr(plugin, hook, tuple)()}
+                names |= {spec.name for spec in self._ask(name, plugin, hook)}
             except Exception as error:
                 log.error("hook failed", plugin=name, hook=hook, exc_info=error)
         return frozenset(names)
@@ -231,11 +236,10 @@ class Host:
 
         self.api.add([*core_routes(self), *self.peers.routes()])
         for name, plugin in self.loaded.plugins.items():
-            if hasattr(plugin, "ciliate_routes"):
-                try:
-                    self.api.add(plugin.ciliate_routes())
-                except Exception:
-                    log.exception("plugin's routes are left out", plugin=name)
+            try:
+                self.api.add(self._ask(name, plugin, "ciliate_routes"))
+            except Exception:
+                log.exception("plugin's routes are left out", plugin=name)
 
     def _task_changed(self, task: SupervisedTask) -> None:
         if task.state in ("waiting", "disabled"):
@@ -247,6 +251,10 @@ class Host:
             due = loop.time() + LAG_INTERVAL
             await asyncio.sleep(LAG_INTERVAL)
             self.metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+
+def _silent(*_: object) -> Iterable[Any]:
+    return ()
 
 
 def run_host(settings: Settings, process: str, role: str) -> None:

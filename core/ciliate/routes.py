@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +26,7 @@ def core_routes(host: Host) -> list[Route]:
         Route("GET", "/maps", views.maps, "BPF maps and their owners."),
         Route("GET", "/config", views.config, "Every set value and where it came from."),
         Route("GET", "/metrics", views.metrics, "Prometheus text."),
+        Route("GET", "/loop", views.loop, "How the loop fares, and what waits in queues."),
         Route("GET", "/routes", views.routes, "All routes."),
     ]
 
@@ -65,7 +68,8 @@ class CoreViews:
                     "reason": host.loaded.refused.get(name, ""),
                     "description": plugin.description if plugin is not None else "",
                     "hooks": sorted(h for h in dir(plugin) if h.startswith("ciliate_")) if plugin is not None else [],
-                    "setup_seconds": host.hook_seconds.get(name, 0.0),
+                    "hook_seconds": host.hook_seconds.get(name, {}),
+                    "held": asdict(host.watch.held[name]) if name in host.watch.held else None,
                     "tables": [table.spec.name for table, writer in host.tables.all() if writer == name],
                     "maps": [spec.name for spec in host.maps.specs().values() if host.maps.owner(spec.name) == name],
                     "tasks": [
@@ -93,6 +97,21 @@ class CoreViews:
                 }
         known = ", ".join(sorted(table.spec.name for table, _ in self._host.tables.all()))
         raise ApiError(404, f"no table {name}; there are {known}")
+
+    async def loop(self, _: Request) -> dict[str, Any]:
+        """Busy: a share of the time; held: turns over 10 ms; longest: in seconds; core: which of its functions held it."""
+        host, watch = self._host, self._host.watch
+        queues = [("events", topic, len(q)) for topic in host.events.topics() for q in host.events.queues(topic)]
+        queues += [("batches", "events", len(queue)) for queue in host.batches.queues()]
+        queues += [("table", t.spec.name, len(f.pending)) for t, _ in host.tables.all() for f in t.followers]
+        return {
+            "busy": watch.busy / (time.monotonic() - watch.since),
+            "held": watch.times,
+            "longest": watch.longest,
+            "core": watch.held["core"].where if "core" in watch.held else "",
+            "worker": host.worker.waiting,
+            "queues": [{"kind": kind, "name": name, "length": length} for kind, name, length in queues],
+        }
 
     async def maps(self, _: Request) -> list[dict[str, Any]]:
         """Declared maps."""

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ciliate.kernel import probes
 from ciliate.kernel.errors import FeatureMissingError, KernelError
+
+from ciliate_node import probes
 
 
 class Feature(enum.Enum):
