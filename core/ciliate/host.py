@@ -177,7 +177,7 @@ class Host:
         return Context(
             plugin=name,
             config=self.settings.section(name, plugin.config),
-            node=replace(self.place, role=self.loaded.roles[name]),
+            node=replace(self.place, role=self.loaded.roles.get(name, self.place.role)),
             tables=PluginTables(self.tables, name, frozenset(spec.name for spec in declared)),
             events=self.events,
             batches=self.batches,

@@ -99,7 +99,7 @@ class CoreViews:
         raise ApiError(404, f"no table {name}; there are {known}")
 
     async def loop(self, _: Request) -> dict[str, Any]:
-        """Busy: a share of the time; held: turns over 10 ms; longest: in seconds; core: which of its functions held it."""
+        """Busy: a share of the time; held: turns over 10 ms; longest: in seconds; core: its function that held it."""
         host, watch = self._host, self._host.watch
         queues = [("events", topic, len(q)) for topic in host.events.topics() for q in host.events.queues(topic)]
         queues += [("batches", "events", len(queue)) for queue in host.batches.queues()]
