@@ -13,8 +13,9 @@ setup:      ## system packages, .venv with pinned packages, bpffs (fast when don
 bpf: setup  ## compile the data path
 	@$(MAKE) --no-print-directory -C bpf
 
-shim: setup ## compile the CNI binary, static
+shim: setup ## compile the CNI binary and ciliate-hold, static
 	@$(MAKE) --no-print-directory -C plugins/cni/shim
+	@$(MAKE) --no-print-directory -C plugins/node/hold
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check --quiet --output-format=concise . && $(BIN)/ruff format --check --quiet . && echo "ruff: fine"
@@ -43,4 +44,4 @@ lock: setup ## pin what the rooms depend on, with hashes, into constraints.txt
 	@scripts/lock
 
 clean:      ## remove what was built (not .venv)
-	@rm -rf build && { $(MAKE) --no-print-directory -C bpf clean; $(MAKE) --no-print-directory -C plugins/cni/shim clean; } 2>/dev/null || true
+	@rm -rf build && { $(MAKE) --no-print-directory -C bpf clean; $(MAKE) --no-print-directory -C plugins/cni/shim clean; $(MAKE) --no-print-directory -C plugins/node/hold clean; } 2>/dev/null || true
