@@ -14,7 +14,8 @@ import numpy as np
 from ciliate.model.endpoint import ENDPOINT_POLICY_ENTRY, POLICY_AUDIT, POLICY_NOT_READY
 from ciliate.model.policy import POLICY_ENTRY, POLICY_KEY, RuleSet
 
-from ciliate_policy.engine import Changes, EndpointPolicies, Engine, Refreshed
+from ciliate_policy.changes import Changes, EndpointPolicies, Refreshed
+from ciliate_policy.engine import Engine
 from ciliate_policy.entries import Array, Content, differing, encode
 from ciliate_policy.resolve import Profile, Resolved
 from ciliate_policy.rule_sets import RuleSets
