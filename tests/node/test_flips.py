@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from ciliate.model.endpoint import ENDPOINT_POLICY_MAP, ENDPOINT_STAMPS_MAP
 from ciliate.model.policy import POLICY_MAP
-from ciliate_policy.engine import Engine, LocalEndpoint
+from ciliate_policy.changes import LocalEndpoint
+from ciliate_policy.engine import Engine
 from ciliate_policy.objects import read_policy
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.rule_sets import RuleSets
