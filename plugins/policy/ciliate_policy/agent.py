@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from ciliate.context import Context
+from ciliate.counters import Counters
 from ciliate.model.endpoint import (
     ENDPOINT_POLICY_MAP,
     ENDPOINT_STAMPS_MAP,
@@ -88,8 +89,8 @@ class PolicyAgent:
         self._policy_map = maps.open(POLICY_MAP, writable=True)
         self._ipcache_map = maps.open(IPCACHE_MAP, writable=True)
         self._slots = maps.open(ENDPOINT_POLICY_MAP, writable=True).mmap(writable=True)
-        self._stamps = maps.open(ENDPOINT_STAMPS_MAP, writable=True).mmap(writable=True)
-        self._peer_stamps = maps.open(PEER_STAMPS_MAP, writable=True).mmap(writable=True)
+        self._stamps = Counters(maps.open(ENDPOINT_STAMPS_MAP, writable=True))
+        self._peer_stamps = Counters(maps.open(PEER_STAMPS_MAP, writable=True))
 
     @property
     def realiser(self) -> Realiser | None:
