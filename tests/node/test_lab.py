@@ -194,3 +194,17 @@ def test_a_lab_whose_processes_were_all_killed_is_taken_down_whole(make_lab: Cal
     assert lab.ciliate("lab", "status", check=False).returncode == 1
     lab.down()
     assert lab.left() == []
+
+
+def test_a_killed_supervisor_is_started_anew_and_takes_over_what_runs(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    before = {p["name"]: p["pid"] for p in lab.status()["processes"]}
+    os.kill(lab.status()["supervisor"]["pid"], signal.SIGKILL)
+    until(lambda: any("lab up" in reason for reason in lab.status()["reasons"]), what="status says how to mend it")
+    os.kill(before.pop("operator"), signal.SIGKILL)
+    lab.up()
+    after = {p["name"]: p["pid"] for p in lab.status()["processes"]}
+    assert after.pop("operator")
+    assert after == before, "what still ran was taken over"
+    os.kill(after["kubelet"], signal.SIGKILL)
+    until(lambda: lab.process("kubelet")["pid"] not in (0, after["kubelet"]), what="the next kubelet")
