@@ -189,8 +189,10 @@ def _load_path(settings: Settings, path: Path) -> None:
 def _load_file(settings: Settings, path: Path) -> None:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     if tree is None:
         return
     if not isinstance(tree, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
 import signal
 import time
 from collections.abc import Iterable
@@ -13,29 +13,36 @@ from typing import Any
 import structlog
 
 from ciliate import __version__, directory
-from ciliate.api.server import ApiServer
+from ciliate.api.server import ApiServer, SocketInUseError
 from ciliate.batches import Batches
 from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, core_config
 from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
 from ciliate.health import Health
+from ciliate.kernel.errors import KernelError
+from ciliate.kernel.probe import Feature, lacking
 from ciliate.loading import Loaded, available, load_plugins
+from ciliate.maps.ownership import MapOwnedError
 from ciliate.maps.registry import MapRegistry
 from ciliate.maps.spec import MapKind
 from ciliate.metrics import Metrics
 from ciliate.peers import open_peers
 from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
-from ciliate.store import Kind
+from ciliate.store import Kind, StoreError
 from ciliate.supervision import SupervisedTask, Supervisor
-from ciliate.tables.file import TableFile
+from ciliate.tables.file import TableFile, TableFileError
 from ciliate.tables.hub import PluginTables, Tables
 from ciliate.watch import LoopWatch
 from ciliate.worker import Worker
 
 log = structlog.get_logger("host")
 LAG_INTERVAL = 0.05
+
+
+class StartError(Exception):
+    """This process can't run here and now; the message says why, and how to mend it."""
 
 
 @dataclass
@@ -88,7 +95,8 @@ class Host:
         """Open what plugins share, set them up in order, then serve the API."""
         for name, reason in self.loaded.refused.items():
             log.error("plugin refused", plugin=name, reason=reason)
-        self.place.run_dir.mkdir(parents=True, exist_ok=True)
+        api = ApiServer(self.place.run_dir / f"{self.place.process}.sock")
+        api.claim()  # before anything is opened that another process of this name may be writing
         self.tables = Tables(TableFile(self.place.state_dir / "tables" / f"{self.place.process}.sqlite"))
         self.tables.declared, self.events.declared = self._declared("ciliate_tables"), self._declared("ciliate_topics")
         self.worker = Worker()
@@ -100,7 +108,7 @@ class Host:
         self.watch = LoopWatch(asyncio.get_running_loop(), packages)
         self.maps = MapRegistry(self.place.bpffs)
         self.store = open_store(self.config, self.kinds())
-        self.api = ApiServer(self.place.run_dir / f"{self.place.process}.sock")
+        self.api = api
         await self.api.start()
         self._declare_maps()
         for name, plugin in list(self.loaded.plugins.items()):
@@ -258,11 +266,15 @@ def _silent(*_: object) -> Iterable[Any]:
 
 
 def run_host(settings: Settings, process: str, role: str) -> None:
-    """Run a process until it is told to stop."""
+    """Run a process until it is told to stop. Raises ConfigError, StartError."""
     from ciliate.logs import configure_logs
 
     host = Host.load(settings, process, role)
     configure_logs(host.config.log)
-    if os.geteuid() != 0:
-        raise ConfigError(f"ciliate {process} must run as root: it makes network devices and loads BPF programs")
-    asyncio.run(host.run())
+    try:
+        asyncio.run(host.run())
+    except (SocketInUseError, MapOwnedError, TableFileError, StoreError, OSError) as error:
+        log.debug("failed", exc_info=error)
+        asked = isinstance(error, KernelError) and error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+        lacks = lacking(Feature, "Ciliate") if asked else ""
+        raise StartError(f"{error}; {lacks}" if lacks else str(error)) from error

@@ -69,12 +69,15 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 def gate(budget: str, figure: Figure) -> Gate:
-    """Hold a figure against a budget: by the unfavourable end of its interval in full mode, by the median in quick."""
+    """Hold a figure against a budget: by the unfavourable end of its interval in full mode, by the other in quick.
+
+    So full says that a budget is surely kept, and quick fails only what surely misses it.
+    """
     chosen = BUDGETS[budget]
     full = settings.plan().full
     at_least = chosen.sense is Sense.AT_LEAST
     limit = chosen.limit if full else chosen.quick_limit()
-    judged = (figure.low if at_least else figure.high) if full else figure.median
+    judged = figure.low if at_least is full else figure.high
     holds = judged >= limit if at_least else judged <= limit
     return Gate(budget, limit, chosen.sense.value, figure, judged, holds)
 

@@ -2,9 +2,9 @@
 
 Many short pairs beat few long ones: on a machine that others use too, 60 pairs of 25 ms gave an interval of +- 0.4 %
 where 6 of 250 ms gave +- 4 %, in the same time. CILIATE_BENCH=quick (the default; what `make test` runs) gates on the
-median, by processor time and not by the clock, and each budget gives way by its slack: it finds what is broken or
-plainly slower. CILIATE_BENCH=full is DESIGN section 11: by the clock, the gate is the unfavourable end of the 95 %
-interval, and nothing gives way.
+favourable end of the 95 % interval, by processor time and not by the clock, and each budget gives way by its slack:
+it finds what is broken or plainly slower. CILIATE_BENCH=full is DESIGN section 11: by the clock, the gate is the
+unfavourable end of the 95 % interval, and nothing gives way.
 """
 
 from __future__ import annotations

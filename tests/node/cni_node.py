@@ -76,6 +76,7 @@ class Node:
     settings: dict[str, Any] = field(default_factory=dict)
     network: str = "ciliate"
     policy: str = "allow-all"  # or "real": the plugin policy; or "none"
+    before: tuple[str, ...] = ()  # a command that runs the agent's command
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
@@ -131,7 +132,7 @@ class Node:
         program = [sys.executable, "-m", "tests.node.cni_agent", str(self.config)]
         if self.policy != "allow-all":
             program = [str(Path(sys.executable).parent / "ciliate"), "agent", "--config", str(self.config)]
-        command = ["nsenter", f"--net=/run/netns/{self.name}", *program]
+        command = ["nsenter", f"--net=/run/netns/{self.name}", *self.before, *program]
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
         if wait:

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from ciliate_lab import cgroups, namespaces, system
+from ciliate_lab import cgroups, namespaces
 from ciliate_lab.place import LabPlace
 from ciliate_lab.pods import pod_object, remove_pod, run_pod
 from ciliate_lab.report import lab_status
@@ -88,7 +89,9 @@ class Pod(Place):
 
     def reaches(self, other: Pod, port: int, protocol: str = "tcp", timeout: float = DENIED_AFTER) -> bool:
         """Whether another pod's port answers; AssertionError if the families disagree."""
-        found = {address: self.connects(address, port, protocol, timeout) for address in other.addresses}
+        with ThreadPoolExecutor(2) as families:
+            answers = families.map(lambda address: self.connects(address, port, protocol, timeout), other.addresses)
+            found = dict(zip(other.addresses, answers, strict=True))
         assert len(set(found.values())) == 1, f"{self.name} to {other.name}:{port}/{protocol}: {found}"
         return all(found.values())
 
@@ -106,12 +109,11 @@ def _answers(address: str, port: int, protocol: str, timeout: float) -> bool:
             return False
 
 
-@dataclass
+@dataclass(frozen=True)
 class Lab:
     """One lab, by its name."""
 
     name: str
-    _policies: list[str] = field(default_factory=list)
 
     @property
     def place(self) -> LabPlace:
@@ -230,8 +232,3 @@ def reason_not_to_run() -> str:
     except cgroups.CgroupError as error:
         return str(error)
     return ""
-
-
-def lab_mounts() -> list[str]:
-    """Mounts of labs and of namespaces, to compare before and after."""
-    return [str(p) for p, _ in system.mounts() if str(p).startswith(("/run/ciliate", "/run/netns"))]

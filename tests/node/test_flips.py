@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ciliate.counters import Counters
 from ciliate.model.endpoint import ENDPOINT_POLICY_MAP, ENDPOINT_STAMPS_MAP
 from ciliate.model.policy import POLICY_MAP
-from ciliate_policy.engine import Engine, LocalEndpoint
+from ciliate_policy.changes import LocalEndpoint
+from ciliate_policy.engine import Engine
 from ciliate_policy.objects import read_policy
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.rule_sets import RuleSets
@@ -54,7 +56,8 @@ class Machinery:
         for row in lab.table("endpoints"):
             self._engine.set_identity(identities[row["id"]], tuple(row["labels"]))
             self._engine.set_endpoint(LocalEndpoint(row["id"], identities[row["id"]]))
-        slots, stamps = (lab.map(spec).mmap(writable=True) for spec in (ENDPOINT_POLICY_MAP, ENDPOINT_STAMPS_MAP))
+        slots = lab.map(ENDPOINT_POLICY_MAP).mmap(writable=True)
+        stamps = Counters(lab.map(ENDPOINT_STAMPS_MAP))
         self._realiser = Realiser(self._engine, lab.map(POLICY_MAP), slots, stamps, RuleSets(), lambda rows: None)
         self._done = Realised()
         self._policies = [read_policy(rule(mode, k)) for k in range(FLOWS)]

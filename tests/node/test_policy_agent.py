@@ -214,6 +214,7 @@ async def test_explain_names_the_rules(tmp_path: Path, bpffs: Path) -> None:
         assert allowed["ingress"]["match"] == "L3-L4"
         assert allowed["egress"]["rules"][0]["path"] == "allow-all"
         assert (denied["verdict"], denied["ingress"]["rule_set"]) == ("denied", 2)
+        assert denied["ingress"]["enforced_by"] == ["CiliumNetworkPolicy default/web"]
 
 
 async def test_audit_lets_pass_what_policy_denies(tmp_path: Path, bpffs: Path) -> None:

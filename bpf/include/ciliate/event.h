@@ -139,7 +139,7 @@ static __always_inline __u8 event_point(const struct packet *packet, __u8 kind)
 		return POINT_TO_PROXY;
 	if (packet->destination_endpoint)
 		return POINT_TO_ENDPOINT;
-	return packet->to_host ? POINT_TO_HOST : POINT_TO_STACK;
+	return packet->identity[DESTINATION] == IDENTITY_HOST ? POINT_TO_HOST : POINT_TO_STACK;
 }
 
 /* Whether this record wakes the drain. It reads the ring by its own clock (core/ciliate/batches.py): to be woken for every

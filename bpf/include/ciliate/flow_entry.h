@@ -114,7 +114,6 @@ static __always_inline void flow_describe_verdict(struct packet *packet, int rev
 	packet->match_type[1] = verdict->match_type[1];
 	packet->verdicts = (verdict->word >> 32) & (EVENT_JUDGED_EGRESS | EVENT_JUDGED_INGRESS | EVENT_AUDITED);
 	packet->direction = verdict->direction;
-	packet->to_host = verdict->to_host;
 }
 
 static __always_inline int flow_inserted(struct packet *packet, long error)

@@ -93,8 +93,6 @@ static __always_inline int identity_of(struct packet *packet, const union addres
 		return 0;
 	}
 	verdict->identity[which] = entry->identity;
-	if (which == DESTINATION)
-		verdict->to_host = !!(entry->flags & IPCACHE_HOST);
 	if (likely(!(entry->flags & IPCACHE_UNRESOLVED)))
 		return 0;
 	verdict->lasting = 0;

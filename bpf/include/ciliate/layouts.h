@@ -48,7 +48,10 @@ struct endpoint_policy_entry {
 /* model/ipcache.py */
 
 #define IPCACHE_UNRESOLVED (1U << 0)
-#define IPCACHE_HOST (1U << 1)
+
+/* model/identity.py */
+
+#define IDENTITY_HOST 1
 
 struct ipcache_key {
 	__u32 prefixlen;

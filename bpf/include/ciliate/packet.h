@@ -69,9 +69,8 @@ struct verdict {
 	__u8 match_type[2];
 	__u8 direction;    /* of the verdict that denied */
 	__u8 source_local; /* the source is an endpoint's address, though the packet came from the host */
-	__u8 to_host;      /* the destination is an address of this node */
 	__u8 lasting;      /* may be kept in the flow-class cache */
-	__u8 pad[6];
+	__u8 pad[7];
 };
 
 struct packet {
@@ -108,7 +107,6 @@ struct packet {
 	__u8 match_type[2];
 	__u8 loopback;
 	__u8 translated;
-	__u8 to_host;
 	__u8 to_proxy;
 	__u8 moved; /* its flow was answered just now */
 	__u16 reverse; /* service whose address the reply is to get */

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import inspect
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterable
@@ -23,7 +25,7 @@ _PEER = struct.Struct("3i")
 
 
 class SocketInUseError(Exception):
-    """Another process serves this socket."""
+    """Another process serves this socket, or is about to."""
 
 
 class ApiServer:
@@ -34,6 +36,21 @@ class ApiServer:
         self.routes: list[Route] = []
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._lock = -1
+
+    def claim(self) -> None:
+        """Be the one process that this socket is for, until `stop` or the process's end. Raises SocketInUseError.
+
+        The kernel gives the lock back when its holder dies, so of any number that start at once exactly one goes on.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise SocketInUseError(f"{self.path}: another process serves it; stop that one first") from error
+        self._lock = lock
 
     def add(self, routes: Iterable[Route]) -> None:
         """Contribute routes; the first that matches answers."""
@@ -41,7 +58,8 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen. A socket left by a dead process is replaced. Raises SocketInUseError if one lives."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._lock < 0:
+            self.claim()
         if self.path.exists():
             if await _answers(self.path):
                 raise SocketInUseError(f"{self.path}: another process serves it; stop that one first")
@@ -51,13 +69,15 @@ class ApiServer:
 
     async def stop(self) -> None:
         """Stop listening and end the connections."""
-        if self._server is None:
-            return
-        self._server.close()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        self.path.unlink(missing_ok=True)
+        if self._server is not None:
+            self._server.close()
+            for task in list(self._connections):
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+            self.path.unlink(missing_ok=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

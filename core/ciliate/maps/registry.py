@@ -75,7 +75,7 @@ class MapRegistry:
         wanted = [spec for name, spec in self._specs.items() if name not in self._owned]
         if not wanted:
             return []
-        for folder in ("maps", "old", "layouts", "owners"):
+        for folder in ("", "maps", "old", "layouts", "owners"):  # the root first: it is named where a bpffs lacks
             bpffs.ensure_folder(self.root / folder)
         changes = [change for spec in wanted if (change := self._create(spec)) is not None]
         for change in changes:

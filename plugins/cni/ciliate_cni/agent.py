@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from ciliate.context import Context
+from ciliate.kernel.probe import lacking
 from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
 from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINT_POLICIES, ENDPOINTS_MAP, Endpoint
 from ciliate.model.event import PACKETS_MAP
@@ -72,6 +73,8 @@ class Agent:
             await self._take_up()
         except Exception as error:
             self.context.health.not_ready(f"{type(error).__name__}: {error}", "cni")
+            if lacks := await self.context.worker.call(lacking, datapath.FEATURES, "the data path"):
+                self.context.health.not_ready(lacks, "kernel")
             raise
 
     async def _take_up(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import ciliate
 import structlog
 from ciliate.kernel.errors import KernelError
+from ciliate.kernel.probe import Feature
 from ciliate.maps.registry import MapRegistry
 from ciliate.model.identity import Reserved
 from ciliate.programs.attach import Hook, attach_clsact, attach_tcx
@@ -22,6 +23,11 @@ from ciliate_cni.links import mac_bytes
 
 log = structlog.get_logger("cni.datapath")
 OBJECT = "node.bpf.o"
+FEATURES = (
+    Feature.HASH, Feature.LPM, Feature.LRU_HASH, Feature.PERCPU_ARRAY, Feature.MMAPABLE_ARRAY, Feature.RINGBUF,
+    Feature.TC_PROGRAM, Feature.SYSCALL_PROGRAM, Feature.CLSACT, Feature.REDIRECT_PEER, Feature.JIFFIES,
+)  # fmt: skip
+"""What the kernel must have; tcx is used where it is."""
 _EVENT_INTERVAL = 5
 _DROP_WINDOW = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 
 import structlog
 from ciliate.model.endpoint import Endpoint
@@ -20,6 +21,15 @@ PATIENCE = 1.0
 """Seconds that a batch waits at most while the worker has other work."""
 
 
+@dataclass
+class _Batch:
+    """Pairs that go together: their group's place in DOOMED, their endpoints' ids, and their marking under way."""
+
+    group: int
+    ids: list[int] = field(default_factory=list)
+    marks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
 class Removal:
     """Takes the devices of deleted endpoints; their ids become free when the devices are gone."""
 
@@ -27,27 +37,21 @@ class Removal:
         self._worker = worker
         self._devices = devices
         self._endpoints = endpoints
-        self._batches: list[tuple[int, list[int]]] = []
-        self._number = 0
+        self._batches: list[_Batch] = []
+        self._group = 0
         self._wake = asyncio.Event()
-        self._marking: set[asyncio.Task[None]] = set()
 
     def add(self, endpoint: Endpoint) -> None:
-        """Delete an endpoint's pair soon. What is asked of the worker after this finds the pair marked."""
-        if not self._batches or len(self._batches[-1][1]) >= BATCH:
-            self._number = (self._number + 1) % len(DOOMED)
-            self._batches.append((self._number, []))
-        batch, ids = self._batches[-1]
-        ids.append(endpoint.id)
-        task = asyncio.create_task(self._worker.call(self._devices.doom, endpoint.host_interface, batch))
-        self._marking.add(task)
-        task.add_done_callback(self._marked)
+        """Delete an endpoint's pair soon. What is asked of the worker after this, in a task, finds the pair marked."""
+        if not self._batches or len(self._batches[-1].ids) >= BATCH:
+            self._group = (self._group + 1) % len(DOOMED)
+            self._batches.append(_Batch(self._group))
+        batch = self._batches[-1]
+        batch.ids.append(endpoint.id)
+        mark = asyncio.create_task(self._worker.call(self._devices.doom, endpoint.host_interface, batch.group))
+        mark.add_done_callback(_marked)
+        batch.marks.append(mark)
         self._wake.set()
-
-    @property
-    def waiting(self) -> int:
-        """Pairs that are not deleted yet."""
-        return sum(len(ids) for _, ids in self._batches)
 
     async def run(self) -> None:
         """Delete batches, for ever."""
@@ -57,9 +61,10 @@ class Removal:
             while self._batches:
                 await asyncio.sleep(GATHER)
                 await self._quiet()
-                batch, ids = self._batches.pop(0)
-                await self._worker.call(self._devices.reap, batch)
-                self._endpoints.release(ids)
+                batch = self._batches.pop(0)
+                await asyncio.gather(*batch.marks, return_exceptions=True)  # none may come after its batch has gone
+                await self._worker.call(self._devices.reap, batch.group)
+                self._endpoints.release(batch.ids)
 
     async def _quiet(self) -> None:
         """Wait until the worker has nothing to do, but not for ever."""
@@ -68,7 +73,7 @@ class Removal:
         while self._worker.waiting and loop.time() < deadline:
             await asyncio.sleep(0.005)
 
-    def _marked(self, task: asyncio.Task[None]) -> None:
-        self._marking.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a pair could not be marked for deletion; the next start removes it", error=str(error))
+
+def _marked(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a pair could not be marked for deletion; the next start removes it", error=str(error))

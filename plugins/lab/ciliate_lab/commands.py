@@ -15,7 +15,7 @@ from ciliate.cli.cluster import NameOption
 from ciliate.cli.dispatch import CommandError
 from ciliate.store import NotFoundError
 
-from ciliate_lab import assembly, network, pods, preflight, report, teardown
+from ciliate_lab import assembly, network, pods, preflight, report, supervisor, teardown
 from ciliate_lab.cgroups import CgroupError
 from ciliate_lab.place import CLUSTERS, LabError, LabPlace
 
@@ -42,7 +42,7 @@ def up(
     name: NameOption = "lab",
     timeout: TimeoutOption = UP_TIMEOUT,
 ) -> None:
-    """Start a lab; returns when every node is ready."""
+    """Start a lab; returns when every node is ready. Of a lab whose supervisor was killed: start that anew."""
     began = time.monotonic()
 
     def progress(text: str) -> None:
@@ -51,6 +51,10 @@ def up(
     lab = _lab(name)
     try:
         preflight.check_machine()
+        if supervisor.resume(lab):
+            progress(f"the supervisor of lab {lab.name} had ended: started anew, with what still runs")
+            report.wait_ready(lab, timeout)
+            return
         preflight.check_free(lab)
         assembly.check_overrides(overrides or ())
         CLUSTERS.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,12 @@ from ciliate.model.kinds import CILIUM_NODE, NODE, POD
 from ciliate.store import Kind, NotFoundError, Object, StoreError
 
 from ciliate_lab import namespaces, network
-from ciliate_lab.node.record import PodRecords, alive, start_time
+from ciliate_lab.node.record import PodRecords, alive, runs, start_time
 from ciliate_lab.place import LabError, LabNode, LabPlace
 from ciliate_lab.supervisor import RunningProcess, read_running
 
 POLL = 0.05
+_NO_SUPERVISOR = "the supervisor does not run: processes that end stay ended; `ciliate lab up --name {}` starts it anew"
 
 
 def lab_status(lab: LabPlace) -> dict[str, Any]:
@@ -33,8 +34,8 @@ def lab_status(lab: LabPlace) -> dict[str, Any]:
     processes = [_process(state) for state in running.processes] if running else []
     objects = asyncio.run(_objects(lab))
     nodes = [_node(node, processes, objects) for node in lab.nodes()]
-    supervisor = running.supervisor if running and start_time(running.supervisor) else 0
-    reasons = [] if supervisor else ["the supervisor does not run: processes that end stay ended"]
+    supervisor = running.supervisor if running and runs(running.supervisor, start_time(running.supervisor)) else 0
+    reasons = [] if supervisor else [_NO_SUPERVISOR.format(lab.name)]
     own = [p for p in processes if not p["node"]]
     reasons += [f"{p['name']}: {reason}" for p in own for reason in p["reasons"]]
     reasons += [f"{node['name']}: {reason}" for node in nodes for reason in node["reasons"]]
@@ -90,7 +91,7 @@ def _said(status: dict[str, Any]) -> str:
 
 
 def _process(state: RunningProcess) -> dict[str, Any]:
-    pid = state.pid if state.pid and start_time(state.pid) else 0
+    pid = state.pid if state.pid and runs(state.pid, start_time(state.pid)) else 0
     reasons = [] if pid else [f"does not run{f' ({state.last_exit})' if state.last_exit else ''}"]
     if pid:
         try:

@@ -1,7 +1,8 @@
 """The lab's supervisor: starts its processes where they belong and starts those that end anew.
 
 A process of its own (`python -m ciliate_lab.supervisor LAB`) that survives the command that started it. Plain system
-calls and no event loop: it must be the last thing to fail.
+calls and no event loop: it must be the last thing to fail. If it is killed nevertheless, the next one takes over the
+processes that still run: they are in the cgroups that the specs name.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from typing import NoReturn
 import msgspec
 
 from ciliate_lab import cgroups, namespaces, system
+from ciliate_lab.node.record import runs, start_time
 from ciliate_lab.place import LabPlace
 
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 5.0
 HEALTHY_AFTER = 10.0
 """Seconds that a process must have run for the next start to come at once."""
+LOOK = 0.1
+"""Seconds between two looks at processes that a former supervisor started: their end is told to others."""
 
 
 class ProcessSpec(msgspec.Struct, frozen=True):
@@ -75,6 +79,22 @@ class LabSupervisor:
         self._states = [RunningProcess(s.name, s.node, s.socket, s.log) for s in self._specs]
         self._due = [0.0 for _ in self._specs]
         self._delays = [BACKOFF_FIRST for _ in self._specs]
+        self._began = [0.0 for _ in self._specs]  # by the clock that nobody sets
+        self._inherited: dict[int, int] = {}  # index to the start time of a process that is no child of ours
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Know what a former supervisor started and what goes on without it."""
+        former = read_running(self._lab)
+        for index, (spec, state) in enumerate(zip(self._specs, self._states, strict=True)):
+            if (pid := _running(spec)) and runs(pid, began := start_time(pid)):
+                state.pid, self._inherited[index] = pid, began
+                self._began[index] = time.monotonic()
+            for known in former.processes if former else ():
+                if (known.name, known.node) == (state.name, state.node):
+                    state.restarts, state.started, state.last_exit = known.restarts, known.started, known.last_exit
+        if former:
+            self._report()
 
     def run(self) -> None:
         """Keep all processes running until told to stop; they then go on alone."""
@@ -83,19 +103,32 @@ class LabSupervisor:
         while True:
             self._start_due()
             waiting = [due for due, state in zip(self._due, self._states, strict=True) if not state.pid]
+            if self._inherited:
+                waiting.append(time.monotonic() + LOOK)
             if waiting:
                 info = signal.sigtimedwait(wanted, max(0.0, min(waiting) - time.monotonic()))
             else:
                 info = signal.sigwaitinfo(wanted)
             if info is not None and info.si_signo != signal.SIGCHLD:
                 return
+            self._look()
             self._reap()
+
+    def _look(self) -> None:
+        """Notice the end of processes that are not our children; how they ended nobody tells us."""
+        ended = [index for index, began in self._inherited.items() if not runs(self._states[index].pid, began)]
+        for index in ended:
+            del self._inherited[index]
+            self._note_end(index, "unknown", at_once=True)
+        if ended:
+            self._report()
 
     def _start_due(self) -> None:
         changed = False
         for index, state in enumerate(self._states):
             if not state.pid and self._due[index] <= time.monotonic():
                 state.pid, state.started = _spawn(self._specs[index]), time.time()
+                self._began[index] = time.monotonic()
                 changed = True
         if changed:
             self._report()
@@ -111,17 +144,18 @@ class LabSupervisor:
                 break
             for index, state in enumerate(self._states):
                 if state.pid == pid:
-                    self._note_end(index, status)
+                    code = os.waitstatus_to_exitcode(status)
+                    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+                    self._note_end(index, how, at_once=code == -signal.SIGKILL)
                     changed = True
         if changed:
             self._report()
 
-    def _note_end(self, index: int, status: int) -> None:
+    def _note_end(self, index: int, how: str, at_once: bool) -> None:
         state = self._states[index]
-        code = os.waitstatus_to_exitcode(status)
-        state.last_exit = f"signal {-code}" if code < 0 else f"exit status {code}"
-        healthy = time.time() - state.started > HEALTHY_AFTER
-        delay = 0.0 if healthy or code == -signal.SIGKILL else self._delays[index]
+        state.last_exit = how
+        healthy = time.monotonic() - self._began[index] > HEALTHY_AFTER
+        delay = 0.0 if healthy or at_once else self._delays[index]
         self._delays[index] = BACKOFF_FIRST if delay == 0.0 else min(2 * delay, BACKOFF_MOST)
         self._due[index] = time.monotonic() + delay
         state.pid = 0
@@ -133,6 +167,16 @@ class LabSupervisor:
         new = self._lab.running.with_suffix(".new")
         new.write_bytes(msgspec.json.encode(Running(os.getpid(), self._states)))
         new.rename(self._lab.running)
+
+
+def _running(spec: ProcessSpec) -> int:
+    """The process of a spec that runs already; 0 if none does. Its children are in its cgroup too."""
+    for pid in cgroups.pids(Path(spec.cgroup)):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            if words[-len(spec.argv) :] == spec.argv:
+                return pid
+    return 0
 
 
 def _spawn(spec: ProcessSpec) -> int:
@@ -178,6 +222,15 @@ def launch(lab: LabPlace) -> None:
             start_new_session=True,
         )
     process.returncode = 0  # it is to outlive us: nobody waits for it
+
+
+def resume(lab: LabPlace) -> bool:
+    """Start the supervisor of a lab that has lost its own, and is not being started; whether it had."""
+    former = read_running(lab)
+    if former is None or runs(former.supervisor, start_time(former.supervisor)):
+        return False
+    launch(lab)
+    return True
 
 
 def main() -> None:

@@ -78,14 +78,14 @@ def _run(start: Start) -> NoReturn:
         prepare(start)
         sys.argv = ["ciliate", "run", start.process]
         from ciliate.config import ConfigError, load_settings
-        from ciliate.host import run_host
+        from ciliate.host import StartError, run_host
 
         gc.enable()
         try:
             settings = load_settings(Path(start.config) if start.config else None, start.flags)
             run_host(settings, start.process, start.process)
             status = 0
-        except ConfigError as error:
+        except (ConfigError, StartError) as error:
             print(f"ciliate run {start.process}: {error}", file=sys.stderr)
             status = 1
         except SystemExit as error:

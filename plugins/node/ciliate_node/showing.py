@@ -98,7 +98,7 @@ def version() -> None:
 
 def probe() -> None:
     """Try what this machine's kernel can do, by name."""
-    from ciliate_node.probe import probe_all
+    from ciliate.kernel.probe import probe_all
 
     rows = [
         {"feature": r.feature.value, "since": r.feature.since, "here": "yes" if r.available else f"no: {r.detail}"}

@@ -7,38 +7,36 @@ not wait for a round. If a round fails, the next one begins with everything anew
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
 
 from ciliate.context import Context
+from ciliate.counters import Counters
 from ciliate.model.endpoint import (
-    ENDPOINT_POLICIES,
     ENDPOINT_POLICY_MAP,
     ENDPOINT_STAMPS_MAP,
     PEER_STAMPS_MAP,
     Endpoint,
-    EndpointPolicy,
 )
-from ciliate.model.identity import CLUSTER_SCOPE, IDENTITIES, LOCAL_SCOPE, Identity, Reserved
-from ciliate.model.ipcache import IPCACHE, IPCACHE_MAP, IpcacheClaim, claims_table
-from ciliate.model.policy import POLICY_MAP, POLICY_REVISIONS, RULE_SETS, PolicyRevision, RuleSet
+from ciliate.model.identity import CLUSTER_SCOPE, LOCAL_SCOPE, Reserved
+from ciliate.model.ipcache import IPCACHE_MAP, IpcacheClaim
+from ciliate.model.policy import POLICY_MAP, PolicyRevision
 
 from ciliate_policy.allocator import Allocator, Labels
+from ciliate_policy.changes import Changes, EndpointPolicies, EngineOptions, LocalEndpoint
 from ciliate_policy.cidrs import Prefix, network_of
 from ciliate_policy.config import PolicyConfig
-from ciliate_policy.engine import Changes, EndpointPolicies, Engine, EngineOptions, LocalEndpoint
+from ciliate_policy.engine import Engine
 from ciliate_policy.identities import LocalIdentities, world_identity
 from ciliate_policy.ipcache import ENDPOINTS, POLICY, Ipcache
 from ciliate_policy.ipcache_writer import IpcacheWriter
 from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
+from ciliate_policy.records import Records
 from ciliate_policy.rule_sets import RuleSets
 from ciliate_policy.rules import CidrGroup, Policy, PolicyKey
+from ciliate_policy.slices import sliced
 
-T = TypeVar("T")
-SLICE_SECONDS = 0.005
-"""How long a round may hold the loop."""
+WORLD = {"0.0.0.0/0": 4, "::/0": 6}
 SOURCES = (
     "CiliumIdentity",
     "CiliumCIDRGroup",
@@ -57,18 +55,12 @@ class PolicyAgent:
         self.context = context
         self.config = config
         self.cluster = context.node.cluster
-        tables = context.tables
-        self.identities = tables.writer(IDENTITIES)
-        self.rule_set_table = tables.writer(RULE_SETS)
-        self.endpoint_policies = tables.writer(ENDPOINT_POLICIES)
-        self.revisions = tables.writer(POLICY_REVISIONS)
-        self.ipcache_table = tables.writer(IPCACHE)
-        self.claims = tables.writer(claims_table(POLICY))
+        self.records = Records(context.tables)
         self.allocator = Allocator(context.store)
         self.filter = LabelFilter(config.labels)
-        self.rule_sets = RuleSets(self.rule_set_table.rows.values())
+        self.rule_sets = RuleSets(self.records.rule_sets.rows.values())
         options = EngineOptions(config.enable_policy, config.allow_localhost != "policy", config.ipv4, config.ipv6)
-        local = LocalIdentities(row for row in self.identities.rows.values() if row.id in LOCAL_SCOPE)
+        local = LocalIdentities(row for row in self.records.identities.rows.values() if row.id in LOCAL_SCOPE)
         self.engine = Engine(options, local)
         self.ipcache = Ipcache()
         self.endpoints: dict[int, Endpoint] = {}  # rows, by id
@@ -86,11 +78,10 @@ class PolicyAgent:
         self._realiser: Realiser | None = None
         self._writer: IpcacheWriter | None = None
         self._open_maps()
-        for version, prefix in ((4, "0.0.0.0/0"), (6, "::/0")):
+        for prefix, version in WORLD.items():
             world = world_identity(version, config.ipv4, config.ipv6)
             self.claim(IpcacheClaim(prefix=prefix, identity=world))
-        for number, labels in self.engine.labels.items():
-            self.identities.put(Identity(id=number, labels=labels))
+        self.records.save_identities(self.engine.labels)
         context.health.not_ready(self._missing_text())
 
     def _open_maps(self) -> None:
@@ -98,8 +89,8 @@ class PolicyAgent:
         self._policy_map = maps.open(POLICY_MAP, writable=True)
         self._ipcache_map = maps.open(IPCACHE_MAP, writable=True)
         self._slots = maps.open(ENDPOINT_POLICY_MAP, writable=True).mmap(writable=True)
-        self._stamps = maps.open(ENDPOINT_STAMPS_MAP, writable=True).mmap(writable=True)
-        self._peer_stamps = maps.open(PEER_STAMPS_MAP, writable=True).mmap(writable=True)
+        self._stamps = Counters(maps.open(ENDPOINT_STAMPS_MAP, writable=True))
+        self._peer_stamps = Counters(maps.open(PEER_STAMPS_MAP, writable=True))
 
     @property
     def realiser(self) -> Realiser | None:
@@ -156,7 +147,7 @@ class PolicyAgent:
     def set_identity(self, number: int, labels: Labels) -> None:
         """A number of the cluster stands for some labels."""
         self.allocator.learn(number, labels)
-        self.identities.put(Identity(id=number, labels=labels))
+        self.records.save_identities({number: labels})
         self.engine.set_identity(number, labels)
         self._reconsider(labels)
         self.wake()
@@ -174,7 +165,7 @@ class PolicyAgent:
 
     def _forget_identity(self, number: int) -> None:
         self.engine.remove_identity(number)
-        self.identities.delete(number)
+        self.records.identities.delete(number)
 
     def _reconsider(self, labels: Labels) -> None:
         """Pods with these labels may have another number from now on: of several, the lowest."""
@@ -185,7 +176,7 @@ class PolicyAgent:
 
     def claim(self, claim: IpcacheClaim) -> None:
         """A prefix of this plugin's own."""
-        self.claims.put(claim)
+        self.records.claims.put(claim)
         self.ipcache.put(POLICY, claim)
 
     def set_endpoint(self, row: Endpoint) -> None:
@@ -202,7 +193,7 @@ class PolicyAgent:
         self.engine.remove_endpoint(number)
         for prefix in self._prefixes.pop(number, []):
             self.ipcache.remove(ENDPOINTS, prefix)
-        self.endpoint_policies.delete(number)
+        self.records.endpoint_policies.delete(number)
         if self._realiser is not None:
             self._realiser.clear(number)
         self.wake()
@@ -291,38 +282,26 @@ class PolicyAgent:
         await self._known.wait()
         await self._take_in()
         self._realiser = Realiser(
-            self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self._save_rule_sets,
+            self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self.records.save_rule_sets,
             self.config.audit,
         )  # fmt: skip
         everything = self.engine.everything()
-        self._changed |= self.engine.policies.keys() | {_key(row) for row in self.revisions.rows.values()}
+        self._changed |= self.engine.policies.keys() | self.records.policies()
         await self._round(everything)
-        self._settle_tables()
+        known = {str(network_of(prefix)) for prefix in self.engine.cidrs.regions} | set(WORLD)
+        for number in self.records.drop_leftovers(self.engine, self.endpoints, known):
+            self._realiser.clear(number)
+        self.context.health.ready()
         while True:
             await self._wake.wait()
             await self._round(Changes())
 
     async def _take_in(self) -> None:
         """Tell the engine of the pods that wait, and settle what is dirty."""
-        async for row in _sliced(iter(list(self.waiting.values()))):
+        async for row in sliced(iter(list(self.waiting.values()))):
             self._enter(row)
-        async for identity in _sliced(self._dirty()):
+        async for identity in sliced(self._dirty()):
             self.engine.settle(identity)
-
-    def _settle_tables(self) -> None:
-        """After the first round: rows of an earlier life go, and readers may prune on the word of these tables."""
-        assert self._realiser is not None
-        for number in [n for n in self.endpoint_policies.rows if n not in self.endpoints]:
-            self.endpoint_policies.delete(number)
-            self._realiser.clear(number)
-        for number in [n for n in self.identities.rows if n not in self.engine.labels]:
-            self.identities.delete(number)
-        known = {str(network_of(prefix)) for prefix in self.engine.cidrs.regions} | {"0.0.0.0/0", "::/0"}
-        for prefix in [prefix for prefix in self.claims.rows if prefix not in known]:
-            self.claims.delete(prefix)
-        for table in (self.identities, self.rule_set_table, self.endpoint_policies, self.revisions, self.claims):
-            table.complete()
-        self.context.health.ready()
 
     async def _round(self, changes: Changes) -> None:
         assert self._realiser is not None
@@ -332,7 +311,7 @@ class PolicyAgent:
         revision, retired = self.engine.revision, self.engine.retired
         self._changed.clear()
         done = Realised()
-        await self._realise(_merge(changes, self.engine.take()), done)
+        await self._realise(changes.with_later(self.engine.take()), done)
         self._write_rows(done.endpoints.values())
         await self._write_revisions(snapshot, revision)
         if retired:
@@ -340,19 +319,18 @@ class PolicyAgent:
             after = Realised()
             await self._realise(self.engine.take(), after)
             self._write_rows(after.endpoints.values())
-        async for _ in _sliced(self._realiser.tidy(done)):
+        async for _ in sliced(self._realiser.tidy(done)):
             pass
         if not self.waiting:  # a pod without its new identity still has the policies of an earlier life
-            async for _ in _sliced(self._realiser.prune(done)):
+            async for _ in sliced(self._realiser.prune(done)):
                 pass
         self._tidy_ipcache()
 
     async def _realise(self, changes: Changes, done: Realised) -> None:
         """Entries, then addresses, then endpoints: at no time does a packet meet an identity that a policy lacks."""
         assert self._realiser is not None
-        with self.context.tables.commit():
-            self.identities.put_all(Identity(id=number, labels=labels) for number, labels in changes.identities.items())
-        async for _ in _sliced(self._realiser.write_entries(changes, done)):
+        self.records.save_identities(changes.identities)
+        async for _ in sliced(self._realiser.write_entries(changes, done)):
             pass
         self._write_ipcache(changes.prefixes)
         self._realiser.point(changes, done)
@@ -362,10 +340,10 @@ class PolicyAgent:
             yield next(iter(self.engine.dirty))
 
     def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
-        with self.context.tables.commit():
+        with self.records.commit():
             self._claim_prefixes(prefixes)
             if self._writer is None:
-                self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.ipcache_table)
+                self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.records.ipcache)
             else:
                 self._writer.write()
 
@@ -373,7 +351,7 @@ class PolicyAgent:
         for prefix, identity in prefixes.items():
             text = str(network_of(prefix))
             if identity is None:
-                self.claims.delete(text)
+                self.records.claims.delete(text)
                 self.ipcache.remove(POLICY, text)
             else:
                 self.claim(IpcacheClaim(prefix=text, identity=identity))
@@ -381,79 +359,34 @@ class PolicyAgent:
     def _tidy_ipcache(self) -> None:
         if self._writer is not None and not self._writer.pruned and not self._unclaimed:
             self._writer.prune()
-            self.ipcache_table.complete()
+            self.records.ipcache.complete()
 
     def _write_rows(self, pointed: Iterable[EndpointPolicies]) -> None:
         assert self._realiser is not None
-        with self.context.tables.commit():
-            for one in pointed:
-                row = self.endpoints.get(one.endpoint.id)
-                if row is None:
-                    continue
-                self.endpoint_policies.put(
-                    EndpointPolicy(
-                        id=row.id, generation=row.generation, identity=one.endpoint.identity,
-                        ingress_policy=self._realiser.policy_id(one.ingress),
-                        egress_policy=self._realiser.policy_id(one.egress),
-                        revision=self.engine.revision,
-                        ingress_enforcing=one.ingress.key.enforcing, egress_enforcing=one.egress.key.enforcing,
-                    )
-                )  # fmt: skip
+        self.records.write_endpoints(pointed, self.endpoints, self._realiser, self.engine.revision)
 
     async def _write_revisions(self, snapshot: dict[PolicyKey, Policy | None], revision: int) -> None:
-        async for key, policy in _sliced(iter(snapshot.items())):
+        async for key, policy in sliced(iter(snapshot.items())):
             if policy is None:
-                self.revisions.delete((key.kind, key.namespace, key.name))
+                self.records.revisions.delete((key.kind, key.namespace, key.name))
                 self.status_due.pop(key, None)
             else:
-                row = PolicyRevision(
-                    kind=key.kind, namespace=key.namespace, name=key.name, uid=policy.uid, generation=policy.generation,
-                    revision=revision, enforced=not policy.invalid, unsupported=policy.unsupported,
-                    invalid=policy.invalid, selected=len(self.engine.selected(key)),
-                )  # fmt: skip
-                self.revisions.put(row)
-                self.status_due[key] = row
+                self.status_due[key] = self.records.policy_row(policy, revision, len(self.engine.selected(key)))
         self.status_wake.set()
-
-    def _save_rule_sets(self, rows: list[RuleSet]) -> None:
-        if rows:
-            with self.context.tables.commit():
-                self.rule_set_table.put_all(rows)
 
     # Upkeep
 
     def retire(self, candidates: set[int]) -> set[int]:
         """Forget local identities that nothing has had since the last call, and rule sets beyond count."""
         for number in self.engine.retire_local(candidates):
-            self.identities.delete(number)
+            self.records.identities.delete(number)
         used = {endpoint.identity for endpoint in self.engine.endpoints.values()}
         for number in [n for n in self.engine.labels if n in CLUSTER_SCOPE and not self.allocator.is_known(n)]:
             if number not in used:
                 self._forget_identity(number)
         if self._realiser is not None:
-            with self.context.tables.commit():
+            with self.records.commit():
                 for number in self.rule_sets.prune(self._realiser.rule_sets_in_use()):
-                    self.rule_set_table.delete(number)
+                    self.records.rule_sets.delete(number)
         self.wake()
         return set(self.engine.cidrs.unused())
-
-
-async def _sliced(steps: Iterator[T]) -> AsyncIterator[T]:
-    """The steps of a generator, with a look at everything else every few milliseconds."""
-    end = time.perf_counter() + SLICE_SECONDS
-    for step in steps:
-        yield step
-        if time.perf_counter() >= end:
-            await asyncio.sleep(0)
-            end = time.perf_counter() + SLICE_SECONDS
-
-
-def _merge(first: Changes, second: Changes) -> Changes:
-    return Changes(
-        first.endpoints | second.endpoints, second.refreshed, [*first.created, *second.created],
-        first.prefixes | second.prefixes, first.identities | second.identities,
-    )  # fmt: skip
-
-
-def _key(row: PolicyRevision) -> PolicyKey:
-    return PolicyKey(row.kind, row.namespace, row.name)

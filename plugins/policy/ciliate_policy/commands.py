@@ -104,6 +104,8 @@ def render(answer: dict[str, Any]) -> str:
             continue
         lines.append(f"  {side}: {found['verdict']} ({found['reason'] or 'match ' + found['match']}), by")
         lines += [f"    {rule['action']}  {rule['path']}" for rule in found["rules"]]
+        if found.get("enforced_by"):
+            lines.append(f"    since {', '.join(found['enforced_by'])} selects this pod and nothing in force allows it")
         decided = {(rule["path"], rule["action"]) for rule in found["rules"]}
         also = [rule for rule in found["applying"] if (rule["path"], rule["action"]) not in decided]
         lines += [f"    also applies: {rule['action']}  {rule['path']}" for rule in also]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ciliate.model.endpoint import NamedPort
 from ciliate.model.identity import Reserved
 from ciliate.model.policy import Direction
 
+from ciliate_policy.changes import Changes, EndpointPolicies, EngineOptions, LocalEndpoint, Refreshed
 from ciliate_policy.cidr_identities import CidrIdentities
 from ciliate_policy.cidrs import Prefix
 from ciliate_policy.identities import LocalIdentities, reserved_identities
@@ -24,7 +24,6 @@ from ciliate_policy.resolve import (
     LOCALHOST_RULE,
     CompiledElement,
     NamedPorts,
-    Profile,
     Resolved,
     ResolvedKey,
     default_rule,
@@ -34,56 +33,6 @@ from ciliate_policy.selectors import LabelSelector, exists, make_selector
 
 INIT_LABEL = Reserved.INIT.label
 _NO_PORTS: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Settings that change verdicts."""
-
-    enable_policy: str = "default"  # default, always, never
-    allow_localhost: bool = True
-    ipv4: bool = True
-    ipv6: bool = True
-
-
-@dataclass(frozen=True)
-class LocalEndpoint:
-    """A pod of this node, as policy sees it."""
-
-    id: int
-    identity: int
-    named_ports: tuple[NamedPort, ...] = ()
-
-
-@dataclass(frozen=True)
-class EndpointPolicies:
-    """An endpoint's two policies."""
-
-    endpoint: LocalEndpoint
-    ingress: Resolved
-    egress: Resolved
-
-
-@dataclass
-class Refreshed:
-    """Entries of one identity in a policy in use. `fresh`: nobody had the identity before, no verdict has changed."""
-
-    resolved: Resolved
-    identity: int
-    before: Profile
-    after: Profile
-    fresh: bool
-
-
-@dataclass
-class Changes:
-    """What must be realised."""
-
-    endpoints: dict[int, EndpointPolicies] = field(default_factory=dict)
-    refreshed: list[Refreshed] = field(default_factory=list)
-    created: list[Resolved] = field(default_factory=list)
-    prefixes: dict[Prefix, int | None] = field(default_factory=dict)  # identity; None: no region any more
-    identities: dict[int, tuple[str, ...]] = field(default_factory=dict)  # new ones of the local scope
 
 
 @dataclass(frozen=True)

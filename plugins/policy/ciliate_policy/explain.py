@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ciliate.model.identity import Reserved
 from ciliate.model.policy import Direction, Rule
 
 from ciliate_policy.engine import Engine
@@ -11,6 +12,7 @@ from ciliate_policy.entries import prefix_bits
 from ciliate_policy.resolve import ANYBODY, L4
 from ciliate_policy.rule_sets import DENY_EGRESS, DENY_INGRESS, RuleSets
 from ciliate_policy.rules import ICMP, ICMPV6, PROTOCOL_NAMES, PROTOCOLS
+from ciliate_policy.selectors import label_map
 
 
 class PortSpecError(ValueError):
@@ -48,6 +50,7 @@ def explain_direction(
         "applying": [_rule(element.rule, element.deny) for element in resolved.applying(peer, protocol, port)],
     }
     if found is None:
+        answer["enforced_by"] = _enforced_by(engine, direction, endpoint)
         number = DENY_INGRESS if direction is Direction.INGRESS else DENY_EGRESS
         answer |= {"verdict": "denied", "reason": "Policy denied", "match": "none", "entry": None}
         rules, deny = rule_sets.rules(number), True
@@ -65,6 +68,20 @@ def explain_direction(
     if audit and answer["verdict"] == "denied":
         answer["verdict"] = "audited"
     return answer
+
+
+def _enforced_by(engine: Engine, direction: Direction, endpoint: int) -> list[str]:
+    """What put an endpoint into default deny: the policies, or else the mode or the label that does so for all."""
+    labels = label_map(engine.labels[engine.endpoints[endpoint].identity])
+    policies = [
+        str(policy.key)
+        for policy in engine.policies.values()
+        for rule in policy.rules
+        if rule.default_deny[direction] and rule.subject is not None and rule.subject.matches(labels)
+    ]
+    if policies:
+        return sorted(set(policies))
+    return ["enable_policy: always"] if engine.options.enable_policy == "always" else [Reserved.INIT.label]
 
 
 def overall(sides: list[dict[str, Any] | None]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ciliate.counters import Counters
 from ciliate.model.endpoint import peer_slot
 from ciliate.model.ipcache import IpcacheEntry
 from ciliate.tables.table import TableWriter
 
-from ciliate_policy.entries import Array
 from ciliate_policy.ipcache import HOST_BITS, Address, Ipcache, encode, encode_keys, text_of
 from ciliate_policy.realise import EntryMap
 
@@ -16,7 +16,7 @@ from ciliate_policy.realise import EntryMap
 class IpcacheWriter:
     """Writes what `merge` says has changed. What an earlier life left in the map is deleted by `prune` alone."""
 
-    def __init__(self, ipcache: Ipcache, entries: EntryMap, stamps: Array, table: TableWriter[IpcacheEntry]) -> None:
+    def __init__(self, ipcache: Ipcache, entries: EntryMap, stamps: Counters, table: TableWriter[IpcacheEntry]) -> None:
         self._ipcache = ipcache
         self._entries = entries
         self._stamps = stamps
@@ -76,7 +76,6 @@ class IpcacheWriter:
     def _bump(self, addresses: list[Address]) -> None:
         """Flows with these peers are judged anew; a prefix shorter than a host is everybody."""
         if any(address.bits < HOST_BITS for address in addresses):
-            self._stamps[:] += 1
+            self._stamps.bump_all()
             return
-        for slot in {peer_slot(address.packed) for address in addresses}:
-            self._stamps[slot] += 1
+        self._stamps.bump_many([peer_slot(address.packed) for address in addresses])

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from ciliate.counters import Counters
 from ciliate.model.endpoint import ENDPOINT_POLICY_ENTRY, POLICY_AUDIT, POLICY_NOT_READY
 from ciliate.model.policy import POLICY_ENTRY, POLICY_KEY, RuleSet
 
-from ciliate_policy.engine import Changes, EndpointPolicies, Engine, Refreshed
+from ciliate_policy.changes import Changes, EndpointPolicies, Refreshed
+from ciliate_policy.engine import Engine
 from ciliate_policy.entries import Array, Content, differing, encode
 from ciliate_policy.resolve import Profile, Resolved
 from ciliate_policy.rule_sets import RuleSets
@@ -48,12 +50,12 @@ class Realised:
 class Realiser:
     """The writer of the policy maps.
 
-    slots and stamps: the memory of `endpoint_policy` and `endpoint_stamps`. save: makes rule sets durable.
+    slots: the memory of `endpoint_policy`. stamps: `endpoint_stamps`. save: makes rule sets durable.
     """
 
     def __init__(
-        self, engine: Engine, entries: EntryMap, slots: Array, stamps: Array, rule_sets: RuleSets, save: SaveRuleSets,
-        audit: bool = False,
+        self, engine: Engine, entries: EntryMap, slots: Array, stamps: Counters, rule_sets: RuleSets,
+        save: SaveRuleSets, audit: bool = False,
     ) -> None:  # fmt: skip
         self._engine = engine
         self._entries = entries
@@ -113,8 +115,7 @@ class Realiser:
 
     def bump(self, endpoints: Iterable[int] | Array) -> None:
         """Have the verdicts of some endpoints judged anew."""
-        numbers = np.unique(np.fromiter(endpoints, np.int64))
-        self._stamps[numbers] += 1
+        self._stamps.bump_many(np.unique(np.fromiter(endpoints, np.int64)))
 
     def clear(self, endpoint: int) -> None:
         """An endpoint is gone: its slot says that nothing is decided."""

@@ -84,7 +84,7 @@ class PolicyViews:
         return [self._entry(keys[number], values[number]) for number in order]
 
     def _policies_of(self, endpoint: str) -> list[int]:
-        row = self._agent.endpoint_policies.rows.get(int(endpoint)) if endpoint.isdecimal() else None
+        row = self._agent.records.endpoint_policies.rows.get(int(endpoint)) if endpoint.isdecimal() else None
         if row is None:
             raise ApiError(404, f"there is no endpoint {endpoint} here; `ciliate-dbg endpoint list` shows them")
         return [row.ingress_policy, row.egress_policy]

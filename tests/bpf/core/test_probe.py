@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ciliate.kernel import probes
 from ciliate.kernel.errors import FeatureMissingError, KernelError
-from ciliate_node import probes
-from ciliate_node.probe import Feature, kernel_version, probe, probe_all, require
+from ciliate.kernel.probe import Feature, kernel_version, probe, probe_all, require
 
 
 @pytest.mark.parametrize("feature", Feature, ids=lambda feature: feature.value)
@@ -42,7 +42,7 @@ def test_a_missing_feature_is_named_with_who_needs_it() -> None:
 def test_without_rights_nothing_is_said_about_the_kernel() -> None:
     code = (
         "import os; os.setuid(65534)\n"
-        "from ciliate_node.probe import Feature, probe\n"
+        "from ciliate.kernel.probe import Feature, probe\n"
         "try: probe(Feature.RINGBUF)\n"
         "except OSError as error: print(error)\n"
     )

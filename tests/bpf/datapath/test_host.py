@@ -21,6 +21,8 @@ def test_a_pod_reaches_the_host(node: Node, family: Family) -> None:
     event = outcome.event
     assert event["point"] == Point.TO_HOST and event["destination_identity"] == 1
     assert event["verdicts"] == EventVerdict.EGRESS and event["destination_endpoint"] == 0
+    node.send_from_host(family.tcp(family.host, A, 80, 40000, "SA"))
+    assert node.send(A, family.tcp(A, family.host, flags="FA")).event["point"] == Point.TO_HOST
 
 
 def test_a_pod_reaches_the_world_under_its_identity(node: Node, family: Family) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ciliate_policy.engine import EngineOptions
+from ciliate_policy.changes import EngineOptions
 from ciliate_policy.objects import read_policy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

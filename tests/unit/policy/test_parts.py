@@ -9,8 +9,9 @@ import pytest
 from ciliate.model.base import IPNetwork
 from ciliate.model.ipcache import IpcacheClaim
 from ciliate.model.policy import Direction, Rule
+from ciliate_policy.changes import LocalEndpoint
 from ciliate_policy.cidrs import CidrIndex, make_prefix, prefix_label
-from ciliate_policy.engine import Engine, LocalEndpoint
+from ciliate_policy.engine import Engine
 from ciliate_policy.entries import Content, encode
 from ciliate_policy.identities import LocalIdentities
 from ciliate_policy.ipcache import Ipcache, lookup

@@ -6,8 +6,9 @@ import ipaddress
 from typing import Any
 
 from ciliate.model.endpoint import NamedPort
+from ciliate_policy.changes import EngineOptions, LocalEndpoint
 from ciliate_policy.cidrs import network_of
-from ciliate_policy.engine import Engine, EngineOptions, LocalEndpoint
+from ciliate_policy.engine import Engine
 from ciliate_policy.identities import world_identity
 from ciliate_policy.objects import read_cidr_group, read_policy
 from ciliate_policy.resolve import Resolved

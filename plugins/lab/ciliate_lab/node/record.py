@@ -85,10 +85,15 @@ def start_time(pid: int) -> int:
     return int(_stat(pid)[19])
 
 
+def runs(pid: int, start: int) -> bool:
+    """Whether the process that started at that time is there and has not ended."""
+    fields = _stat(pid) if pid else _NONE
+    return fields[0] != "Z" and int(fields[19]) == start
+
+
 def alive(record: PodRecord) -> bool:
     """Whether the pod's process is there and is the one that was started."""
-    fields = _stat(record.pid) if record.pid else _NONE
-    return fields[0] != "Z" and record.pid_start != 0 and int(fields[19]) == record.pid_start
+    return record.pid_start != 0 and runs(record.pid, record.pid_start)
 
 
 _NONE = ["Z", *("0" for _ in range(19))]

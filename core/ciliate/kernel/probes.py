@@ -1,4 +1,4 @@
-"""The trials behind `ciliate_node.probe`: each does the thing once, cleans up, and raises KernelError if it can't."""
+"""The trials behind `ciliate.kernel.probe`: each does the thing once, cleans up, and raises KernelError if it can't."""
 
 from __future__ import annotations
 

@@ -11,13 +11,12 @@ import errno
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ciliate.kernel import probes
 from ciliate.kernel.errors import FeatureMissingError, KernelError
-
-from ciliate_node import probes
 
 
 class Feature(enum.Enum):
@@ -87,6 +86,13 @@ def require(feature: Feature, needed_by: str) -> None:
     result = probe(feature)
     if not result.available:
         raise FeatureMissingError(feature.value, needed_by, feature.since, result.detail)
+
+
+def lacking(features: Iterable[Feature], needed_by: str) -> str:
+    """What this kernel lacks of some features, for an error that may come of it; empty if it has all."""
+    missing = [f for f in features if not probe(f).available]
+    named = ", ".join(f"{f.value} (since Linux {f.since})" for f in missing)
+    return f"kernel {os.uname().release} lacks what {needed_by} needs: {named}" if missing else ""
 
 
 def kernel_version() -> tuple[int, int]:
