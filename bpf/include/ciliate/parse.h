@@ -67,7 +67,13 @@ static __always_inline void *packet_end(struct __sk_buff *skb)
 	return end;
 }
 
-/* `size` bytes at `offset`, or NULL. The slow half runs only for packets whose headers are not in the linear part. */
+/* Brings the first `end` bytes into the linear part; 0, or they are not there. Out of the way of the packets that need it not. */
+static __noinline int header_pull(struct __sk_buff *skb, __u32 end)
+{
+	return end > skb->len || bpf_skb_pull_data(skb, end);
+}
+
+/* `size` bytes at `offset`, or NULL. */
 static __always_inline void *header_at(struct __sk_buff *skb, __u32 offset, __u32 size)
 {
 	void *data;
@@ -77,7 +83,7 @@ static __always_inline void *header_at(struct __sk_buff *skb, __u32 offset, __u3
 	data = packet_start(skb) + offset;
 	if (likely(data + size <= packet_end(skb)))
 		return data;
-	if (offset + size > skb->len || bpf_skb_pull_data(skb, offset + size))
+	if (header_pull(skb, offset + size))
 		return NULL;
 	data = packet_start(skb) + offset;
 	return data + size <= packet_end(skb) ? data : NULL;
@@ -132,6 +138,14 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct packet *pack
 	return 0;
 }
 
+static __always_inline void parse_port_pair(struct packet *packet, const void *head)
+{
+	const struct ports *ports = head;
+
+	packet->now.source_port = ports->source;
+	packet->now.destination_port = ports->destination;
+}
+
 static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 size;
@@ -139,8 +153,12 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 
 	switch (packet->protocol) {
 	case IPPROTO_TCP:
-		size = 20;
-		break;
+		head = header_at(skb, packet->transport, 20);
+		if (!head)
+			return DROP(packet, PARSE, CT_INVALID_HEADER);
+		parse_port_pair(packet, head);
+		packet->tcp_flags = head[13];
+		return 0;
 	case IPPROTO_UDP:
 		size = 8;
 		break;
@@ -161,14 +179,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 	head = header_at(skb, packet->transport, 8);
 	if (!head || packet->transport + size > skb->len)
 		return DROP(packet, PARSE, CT_INVALID_HEADER);
-	packet->now.source_port = ((struct ports *)head)->source;
-	packet->now.destination_port = ((struct ports *)head)->destination;
-	if (packet->protocol == IPPROTO_TCP) {
-		head = header_at(skb, packet->transport, 20);
-		if (!head)
-			return DROP(packet, PARSE, CT_INVALID_HEADER);
-		packet->tcp_flags = head[13];
-	}
+	parse_port_pair(packet, head);
 	return 0;
 }
 
@@ -287,8 +298,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 	payload = bpf_ntohs(ip->payload_len);
 	if (ETH_HLEN + sizeof(*ip) + payload > skb->len || (!payload && !skb->gso_size && packet->protocol != NEXT_NONE))
 		return DROP(packet, PARSE, INVALID_PACKET); /* BIG TCP alone has a length of zero; jumbograms don't exist */
-	__builtin_memcpy(&packet->now.source, &ip->saddr, 16);
-	__builtin_memcpy(&packet->now.destination, &ip->daddr, 16);
+	address_from_ipv6(&packet->now.source, &ip->saddr);
+	address_from_ipv6(&packet->now.destination, &ip->daddr);
 	packet->transport = ETH_HLEN + sizeof(*ip);
 	if (likely(next_header(packet->protocol) == NEXT_IS_TRANSPORT))
 		return 0;
