@@ -18,6 +18,7 @@ from ciliate.api.client import Client, NotServedError
 from ciliate.cli.cluster import find_cluster
 from ciliate.config import core_config, load_settings
 from ciliate.kernel import syscall
+from ciliate.kernel.probe import Feature, probe
 from ciliate.maps.map import Map
 from ciliate.maps.spec import MapSpec
 
@@ -136,6 +137,17 @@ class Lab:
 
         until(lambda: len(realised()) == len(pods), f"{len(pods)} pods with policies")
         return realised()
+
+    def await_tcx(self) -> None:
+        """Wait until every pod's program has moved to tcx, where the kernel has it: so a pod spends its life."""
+        if not probe(Feature.TCX).available:
+            return
+
+        def moved() -> bool:
+            with self.client() as client:
+                return {endpoint["attached"] for endpoint in client.get("/endpoints")} <= {"tcx"}
+
+        until(moved, "every pod's program by tcx")
 
     def link(self, name: str, client: Mapping[str, Any], servers: Iterable[Mapping[str, Any]]) -> Link:
         """A link between pods, given as rows of `endpoints`."""

@@ -24,6 +24,7 @@ def pods(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     last = PORT + max(plan.spread_ports, 1) - 1
     lab.apply([allow_policy("measured", {"app": "server"}, {"app": "client"}, [(PORT, last), (7900, 7900)])])
     rows = lab.pods(labels)
+    lab.await_tcx()
     peers = [rows[f"peer{i}"] for i in range(plan.spread_peers)]
     everywhere = os.sched_getaffinity(0)
     lab.pin({settings.OTHER_CPU})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ciliate.programs.clsact import Filter, attach_clsact, clsact_messages, detach_clsact, list_clsact
-from ciliate.programs.tcx import Hook, Link, attach_tcx, detach_tcx, list_tcx
+from ciliate.programs.tcx import Hook, Link, attach_tcx, detach_tcx, list_tcx, pinned_tcx
 
 __all__ = [
     "Filter",
@@ -16,4 +16,5 @@ __all__ = [
     "detach_tcx",
     "list_clsact",
     "list_tcx",
+    "pinned_tcx",
 ]

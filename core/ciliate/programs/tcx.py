@@ -72,14 +72,21 @@ def attach_tcx(ifindex: int, program: Program, direction: Hook, pin_path: Path |
     return link
 
 
-def detach_tcx(pin_path: Path) -> bool:
-    """Detach a pinned link and remove the pin; whether there was one."""
+def pinned_tcx(pin_path: Path) -> Link | None:
+    """The link that is pinned at a path, to be closed by the caller; None if nothing is. Raises KernelError."""
     try:
-        link = Link(syscall.get_pinned(pin_path))
+        return Link(syscall.get_pinned(pin_path))
     except KernelError as error:
         if error.errno == errno.ENOENT:
-            return False
+            return None
         raise
+
+
+def detach_tcx(pin_path: Path) -> bool:
+    """Detach a pinned link and remove the pin; whether there was one."""
+    link = pinned_tcx(pin_path)
+    if link is None:
+        return False
     try:
         if link.info().ifindex:
             link.detach()
@@ -96,12 +103,9 @@ def list_tcx(ifindex: int, direction: Hook) -> list[int]:
 
 def _kept(pin_path: Path, ifindex: int, direction: Hook) -> Link | None:
     """The pinned link, if it is attached where it is wanted; another is detached, so that no old program stays."""
-    try:
-        link = Link(syscall.get_pinned(pin_path))
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return None
-        raise
+    link = pinned_tcx(pin_path)
+    if link is None:
+        return None
     info = link.info()
     if (info.kind, info.ifindex, info.attach_type) == (_TCX_LINK, ifindex, direction):
         return link

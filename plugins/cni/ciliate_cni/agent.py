@@ -16,6 +16,7 @@ from ciliate.model.ipcache import claims_table
 from ciliate.store import ObjectKey
 
 from ciliate_cni import claims, conflist, datapath, labels
+from ciliate_cni.activity import Activity
 from ciliate_cni.attach import Devices
 from ciliate_cni.config import CniConfig
 from ciliate_cni.conntrack import Collector
@@ -24,9 +25,11 @@ from ciliate_cni.deletequeue import DeleteQueue
 from ciliate_cni.endpoints import EndpointMaps, Endpoints
 from ciliate_cni.host import HostDevice, HostPair, address_changes
 from ciliate_cni.metrics import CniMetrics, packet_counts
+from ciliate_cni.mover import Mover
 from ciliate_cni.pods import Pods
 from ciliate_cni.removal import Removal
 from ciliate_cni.server import CniServer
+from ciliate_cni.tcxlinks import TcxLinks
 from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
 
 CLAIMS = claims_table("cni")
@@ -51,6 +54,9 @@ class Agent:
         self._claiming = asyncio.Lock()
         self.pods = Pods(context.store, context.node.name, self._pod_changed, self._namespace_changed)
         self.metrics = CniMetrics(context.metrics, self._states, self._packets)
+        self._activity = Activity()
+        self._tcx_links = TcxLinks(context.node.bpffs / "links")
+        self._mover: Mover | None = None
 
     def start(self) -> None:
         """Spawn the plugin's tasks."""
@@ -66,6 +72,10 @@ class Agent:
     def is_ready(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint's policy is in the kernel."""
         return is_realised(self.policies.get(endpoint.id), endpoint)
+
+    def attached(self, endpoint: Endpoint) -> str:
+        """By what an endpoint's packets come to the programs: "tcx" or "clsact"."""
+        return "tcx" if self._mover is not None and self._mover.has_moved(endpoint.id) else "clsact"
 
     async def _run(self) -> None:
         """Take up the node, then serve. A failure anywhere starts all of it anew; nothing of it touches packets."""
@@ -96,8 +106,8 @@ class Agent:
                 families,
             )
             held.push_async_callback(call, loaded.close)
-            await self._adopt(devices, loaded)
-            await self._serve(device, devices, pair, loaded)
+            mover = await self._adopt(devices, loaded)
+            await self._serve(device, devices, pair, loaded, mover)
 
     async def _await_ranges(self) -> set[int]:
         """Wait until this node has pod ranges; their families."""
@@ -107,7 +117,7 @@ class Agent:
                 return {r.family for r in ranges}
         raise RuntimeError("the table of ranges has ended")
 
-    async def _adopt(self, devices: Devices, loaded: Datapath) -> None:
+    async def _adopt(self, devices: Devices, loaded: Datapath) -> Mover:
         """Take over the last life's endpoints as they are; repair what is wrong, forget what is gone."""
         log = self.context.log
         known = self.endpoints.all()
@@ -125,12 +135,19 @@ class Agent:
             self.ipam.release(attachment)
         removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
         self.endpoints.release_all()
+        known = self.endpoints.all()
+        links = self._tcx_links
+        moved = await self.context.worker.call(links.adopt, [e.id for e in known], loaded.from_pod)
+        self._mover = Mover(self.config, self.context.worker, links, self.endpoints, self._activity, moved)
         mended = self.endpoints.fill_maps()
         self.endpoints.complete()
         log.info("endpoints adopted", endpoints=len(kept), orphans_removed=removed, entries_mended=mended)
+        return self._mover
 
-    async def _serve(self, device: HostDevice, devices: Devices, pair: HostPair, loaded: Datapath) -> None:
-        removal = Removal(self.context.worker, devices, self.endpoints)
+    async def _serve(
+        self, device: HostDevice, devices: Devices, pair: HostPair, loaded: Datapath, mover: Mover
+    ) -> None:
+        removal = Removal(self.context.worker, devices, self.endpoints, mover)
         mtu = await self.context.worker.call(device.mtu)
         verbs = Verbs(
             config=self.config,
@@ -145,6 +162,7 @@ class Agent:
             policies=self.policies,
             program=lambda: loaded.from_pod,
             mtu=lambda: self.config.mtu or mtu,
+            activity=self._activity,
             observe=self.metrics.call,
             not_ready=self._reasons,
         )
@@ -152,6 +170,7 @@ class Agent:
             self.context.log.info("deletions from while the agent was down", done=done)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(removal.run())
+            tasks.create_task(mover.run(loaded.from_pod))
             tasks.create_task(CniServer(self.socket, verbs.handle, refuse_frame).run())
             tasks.create_task(self._keep_ranges(device, pair))
             tasks.create_task(self._keep_addresses(device, pair))

@@ -85,6 +85,7 @@ class _Served:
         return {
             **msgspec.to_builtins(endpoint),
             "state": "ready" if self._agent.is_ready(endpoint) else "waiting-for-identity",
+            "attached": self._agent.attached(endpoint),
             "identity": current.identity if current is not None else 0,
             "policy": msgspec.to_builtins(current) if current is not None else None,
         }

@@ -11,6 +11,7 @@ from ciliate.worker import Worker
 
 from ciliate_cni.attach import DOOMED, Devices
 from ciliate_cni.endpoints import Endpoints
+from ciliate_cni.mover import Mover
 
 log = structlog.get_logger("cni.removal")
 BATCH = 32
@@ -33,10 +34,11 @@ class _Batch:
 class Removal:
     """Takes the devices of deleted endpoints; their ids become free when the devices are gone."""
 
-    def __init__(self, worker: Worker, devices: Devices, endpoints: Endpoints) -> None:
+    def __init__(self, worker: Worker, devices: Devices, endpoints: Endpoints, mover: Mover) -> None:
         self._worker = worker
         self._devices = devices
         self._endpoints = endpoints
+        self._mover = mover
         self._batches: list[_Batch] = []
         self._group = 0
         self._wake = asyncio.Event()
@@ -60,16 +62,25 @@ class Removal:
             self._wake.clear()
             while self._batches:
                 await asyncio.sleep(GATHER)
-                await self._quiet()
+                deadline = asyncio.get_running_loop().time() + PATIENCE
+                await self._quiet(deadline)
                 batch = self._batches.pop(0)
                 await asyncio.gather(*batch.marks, return_exceptions=True)  # none may come after its batch has gone
+                await self._detach(batch.ids, deadline)
                 await self._worker.call(self._devices.reap, batch.group)
+                await self._mover.forget(batch.ids)
                 self._endpoints.release(batch.ids)
 
-    async def _quiet(self) -> None:
+    async def _detach(self, ids: list[int], deadline: float) -> None:
+        """Break tcx links one by one: an interface with a link is deleted 13 ms slower, a batch in one hold of rtnl."""
+        for endpoint in ids:
+            if self._mover.has_moved(endpoint):
+                await self._mover.detach(endpoint)
+                await self._quiet(deadline)
+
+    async def _quiet(self, deadline: float) -> None:
         """Wait until the worker has nothing to do, but not for ever."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
         while self._worker.waiting and loop.time() < deadline:
             await asyncio.sleep(0.005)
 

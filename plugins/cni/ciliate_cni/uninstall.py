@@ -19,6 +19,7 @@ from ciliate_cni.attach import Devices
 from ciliate_cni.config import CniConfig
 from ciliate_cni.deletequeue import FOLDER
 from ciliate_cni.host import HostDevice
+from ciliate_cni.tcxlinks import TcxLinks
 
 
 def uninstall(config: CniConfig, run_dir: Path, bpffs: Path) -> None:
@@ -29,6 +30,7 @@ def uninstall(config: CniConfig, run_dir: Path, bpffs: Path) -> None:
         devices.purge_orphans([])
     finally:
         devices.close()
+    TcxLinks(bpffs / "links").remove_all()
     detach_tcx(bpffs / "links" / "ciliate_net")
     host = HostDevice()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from ciliate.tables.table import TableReader
 from ciliate.worker import Worker
 
 from ciliate_cni import attach, labels, namespaces, result
+from ciliate_cni.activity import Activity
 from ciliate_cni.attach import Devices
 from ciliate_cni.config import CniConfig
 from ciliate_cni.deletequeue import DeleteQueue
@@ -51,6 +53,7 @@ class Verbs:
     policies: TableReader[EndpointPolicy]
     program: Callable[[], Program]
     mtu: Callable[[], int]
+    activity: Activity = field(default_factory=Activity)
     observe: Callable[[str, str, float], None] = lambda verb, outcome, seconds: None
     not_ready: Callable[[], list[str]] = list
     _alone: NamedLocks = field(default_factory=NamedLocks)
@@ -61,7 +64,8 @@ class Verbs:
         try:
             call = parse_call(request)
             verb = call.command
-            answer = await self._carry_out(call, request, caller)
+            with self.activity.call() if verb in ("ADD", "DEL") else nullcontext():
+                answer = await self._carry_out(call, request, caller)
         except CniError as error:
             outcome = error.code.name.lower()
             return refusal(version_of(request.config), error)
