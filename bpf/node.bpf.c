@@ -76,7 +76,7 @@ static __always_inline int check_mac(struct __sk_buff *skb, struct packet *packe
 {
 	struct ethhdr *ethernet = header_at(skb, 0, sizeof(*ethernet));
 
-	if (!ethernet || __builtin_memcmp(ethernet->h_source, endpoint->mac, 6))
+	if (!ethernet || !mac_equal(ethernet->h_source, endpoint->mac))
 		return DROP(packet, NODE, INVALID_SOURCE_MAC);
 	return 0;
 }

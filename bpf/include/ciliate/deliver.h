@@ -33,9 +33,9 @@ static __always_inline int deliver_address(struct __sk_buff *skb, struct packet 
 
 	if (!ethernet)
 		return DROP(packet, DELIVER, WRITE_ERROR);
-	__builtin_memcpy(ethernet->h_dest, to, 6);
+	mac_copy(ethernet->h_dest, to);
 	if (from)
-		__builtin_memcpy(ethernet->h_source, from, 6);
+		mac_copy(ethernet->h_source, from);
 	/* a frame that its sender addressed to anybody else would be ignored where it is going */
 	if (unlikely(skb->pkt_type != PACKET_HOST))
 		bpf_skb_change_type(skb, PACKET_HOST);

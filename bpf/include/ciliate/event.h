@@ -89,12 +89,14 @@ static __always_inline __u32 drop_share(const struct packet *packet, int reason)
 
 static __always_inline void event_fill_macs(struct event *event, struct __sk_buff *skb)
 {
-	__u8 *data = header_at(skb, 0, 12);
+	const __u8 *data = header_at(skb, 0, 12);
 
-	if (!data)
+	if (!data) {
+		__builtin_memset(event->source_mac, 0, 12);
 		return;
-	__builtin_memcpy(event->destination_mac, data, 6);
-	__builtin_memcpy(event->source_mac, data + 6, 6);
+	}
+	mac_copy(event->destination_mac, data);
+	mac_copy(event->source_mac, data + 6);
 }
 
 static __always_inline void event_fill_tuple(struct event *event, const struct packet *packet)
@@ -107,8 +109,12 @@ static __always_inline void event_fill_tuple(struct event *event, const struct p
 		event->source_port = packet->icmp_type;
 		event->destination_port = packet->icmp_code;
 	}
-	if (!packet->translated)
+	if (likely(!packet->translated)) {
+		__builtin_memset(event->original_source, 0, 32);
+		event->original_source_port = 0;
+		event->original_destination_port = 0;
 		return;
+	}
 	__builtin_memcpy(event->original_source, &packet->original.source, 16);
 	__builtin_memcpy(event->original_destination, &packet->original.destination, 16);
 	event->original_source_port = bpf_ntohs(packet->original.source_port);
@@ -143,23 +149,31 @@ static __always_inline __u8 event_point(const struct packet *packet, __u8 kind)
 }
 
 /* Whether this record wakes the drain. It reads the ring by its own clock (core/ciliate/batches.py): to be woken for every
- * record costs the sending CPU an interrupt to the other each time, 15 to 25 us a TCP connection (m). So only the one record
- * that fills the ring up to EVENTS_WAKE does, for a burst that would not wait.
+ * record costs the sending CPU an interrupt to the other each time, 15 to 25 us a TCP connection (m). So only one of those
+ * that fill the ring up to EVENTS_WAKE does, for a burst that would not wait; a CPU looks at every EVENTS_LOOK-th of its own.
  */
 #define EVENTS_WAKE (1024 * 1024)
-static __always_inline __u64 event_wake(void)
+#define EVENTS_LOOK 32
+static __always_inline __u64 event_wake(struct packet *packet)
 {
-	__u64 above = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) - EVENTS_WAKE;
+	__u64 above;
 
-	return above < sizeof(struct event) + BPF_RINGBUF_HDR_SZ ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (likely(++packet->events_sent % EVENTS_LOOK))
+		return BPF_RB_NO_WAKEUP;
+	above = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) - EVENTS_WAKE;
+	return above < EVENTS_LOOK * (sizeof(struct event) + BPF_RINGBUF_HDR_SZ) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* A function with this argument also puts the struct into BTF, by which it is compared with its dtype. */
+/* Every field is written, once: the ring's memory is cold, and zeroing it first would double the stores that wait for it.
+ * A function with this argument also puts the struct into BTF, by which it is compared with its dtype. */
 __noinline int event_fill(struct __sk_buff *skb, struct packet *packet, struct event *event)
 {
 	if (!packet || !event)
 		return 0;
 	event->time = bpf_ktime_get_coarse_ns();
+	event->tunnel_id = 0;
+	event->cgroup_id = 0;
+	__builtin_memset(event->pad, 0, sizeof(event->pad));
 	event->protocol = packet->protocol;
 	event->tcp_flags = packet->tcp_flags;
 	event->file = packet->file;
@@ -191,11 +205,10 @@ __noinline int event_send(struct __sk_buff *skb, struct packet *packet, __u32 ki
 			(*lost)++;
 		return 0;
 	}
-	__builtin_memset(event, 0, sizeof(*event));
 	event->kind = kind;
 	event->point = event_point(packet, kind);
 	event->reason = reason;
 	event_fill(skb, packet, event);
-	bpf_ringbuf_submit(event, event_wake());
+	bpf_ringbuf_submit(event, event_wake(packet));
 	return 0;
 }

@@ -74,7 +74,7 @@ struct verdict {
 };
 
 struct packet {
-	/* zeroed for each packet, up to `original` */
+	/* zeroed for each packet, up to `key`; what a plain packet of an established flow needs ends with it */
 	__u32 length;
 	__u32 endpoint; /* whose interface it came in by; 0: the host's */
 	__u32 generation;
@@ -113,13 +113,16 @@ struct packet {
 	__u32 fragment_id;
 
 	struct tuple now;      /* what conntrack and policy see */
+	struct conntrack_key key;
+	__u32 events_sent; /* by this CPU, ever */
+	__u32 events_pad;
+
 	struct tuple original; /* what came in */
 	struct tuple inner;    /* what an ICMP error quotes, as its sender sent it */
 	__u8 inner_protocol;
 	__u8 inner_icmp_kind;
 	__u16 inner_transport; /* offset of the quoted transport header */
 	__u8 inner_pad[4];
-	struct conntrack_key key;
 	struct conntrack_key other_key; /* of a service's flow, before translation */
 	struct conntrack_entry fresh;
 	struct service_flow_entry service_flow;
@@ -142,7 +145,7 @@ static __always_inline struct packet *packet_scratch(void)
 	struct packet *packet = bpf_map_lookup_elem(&scratch, &zero);
 
 	if (packet)
-		__builtin_memset(packet, 0, offsetof(struct packet, original));
+		__builtin_memset(packet, 0, offsetof(struct packet, key));
 	return packet;
 }
 
@@ -171,11 +174,42 @@ static __always_inline int address_is_ipv4(const union address *x)
 	return !x->halves[0] && x->words[2] == bpf_htonl(0xffff);
 }
 
+/* Whole halves are stored, as they are loaded after: a load that spans two stores waits for both to be in the cache. */
 static __always_inline void address_from_ipv4(union address *address, __be32 ipv4)
 {
 	address->halves[0] = 0;
-	address->words[2] = bpf_htonl(0xffff);
-	address->words[3] = ipv4;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	address->halves[1] = (__u64)ipv4 << 32 | bpf_htonl(0xffff);
+#else
+	address->halves[1] = (__u64)bpf_htonl(0xffff) << 32 | ipv4;
+#endif
+}
+
+/* From a header, which is aligned to its words at best. */
+static __always_inline void address_from_ipv6(union address *address, const void *ipv6)
+{
+	const __u64 *halves = ipv6;
+
+	address->halves[0] = halves[0];
+	address->halves[1] = halves[1];
+}
+
+/* MACs are aligned to two bytes, wherever they stand; clang would copy and compare them byte by byte. */
+static __always_inline void mac_copy(void *to, const void *from)
+{
+	const __u16 *in = from;
+	__u16 *out = to;
+
+	out[0] = in[0];
+	out[1] = in[1];
+	out[2] = in[2];
+}
+
+static __always_inline int mac_equal(const void *x, const void *y)
+{
+	const __u16 *a = x, *b = y;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]));
 }
 
 /* Multicast, or IPv4's broadcast. */

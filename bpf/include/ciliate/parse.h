@@ -132,6 +132,14 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct packet *pack
 	return 0;
 }
 
+static __always_inline void parse_port_pair(struct packet *packet, const void *head)
+{
+	const struct ports *ports = head;
+
+	packet->now.source_port = ports->source;
+	packet->now.destination_port = ports->destination;
+}
+
 static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 size;
@@ -139,8 +147,12 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 
 	switch (packet->protocol) {
 	case IPPROTO_TCP:
-		size = 20;
-		break;
+		head = header_at(skb, packet->transport, 20);
+		if (!head)
+			return DROP(packet, PARSE, CT_INVALID_HEADER);
+		parse_port_pair(packet, head);
+		packet->tcp_flags = head[13];
+		return 0;
 	case IPPROTO_UDP:
 		size = 8;
 		break;
@@ -161,14 +173,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 	head = header_at(skb, packet->transport, 8);
 	if (!head || packet->transport + size > skb->len)
 		return DROP(packet, PARSE, CT_INVALID_HEADER);
-	packet->now.source_port = ((struct ports *)head)->source;
-	packet->now.destination_port = ((struct ports *)head)->destination;
-	if (packet->protocol == IPPROTO_TCP) {
-		head = header_at(skb, packet->transport, 20);
-		if (!head)
-			return DROP(packet, PARSE, CT_INVALID_HEADER);
-		packet->tcp_flags = head[13];
-	}
+	parse_port_pair(packet, head);
 	return 0;
 }
 
@@ -287,8 +292,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 	payload = bpf_ntohs(ip->payload_len);
 	if (ETH_HLEN + sizeof(*ip) + payload > skb->len || (!payload && !skb->gso_size && packet->protocol != NEXT_NONE))
 		return DROP(packet, PARSE, INVALID_PACKET); /* BIG TCP alone has a length of zero; jumbograms don't exist */
-	__builtin_memcpy(&packet->now.source, &ip->saddr, 16);
-	__builtin_memcpy(&packet->now.destination, &ip->daddr, 16);
+	address_from_ipv6(&packet->now.source, &ip->saddr);
+	address_from_ipv6(&packet->now.destination, &ip->daddr);
 	packet->transport = ETH_HLEN + sizeof(*ip);
 	if (likely(next_header(packet->protocol) == NEXT_IS_TRANSPORT))
 		return 0;
