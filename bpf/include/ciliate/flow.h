@@ -43,9 +43,10 @@ static __always_inline int flow_is_clash(struct packet *packet, const struct con
 static __always_inline int flow_known(struct packet *packet, struct conntrack_entry *entry, int answered)
 {
 	int reply = entry->origin != packet->side;
+	__u64 now = bpf_jiffies64();
 	int reason;
 
-	if (!flow_is_here(packet, entry) || conntrack_is_over(entry, packet->protocol, bpf_jiffies64()))
+	if (!flow_is_here(packet, entry) || conntrack_is_over(entry, packet->protocol, now))
 		return FLOW_NOT_FOUND;
 	if (flow_is_clash(packet, entry))
 		return DROP(packet, FLOW, TUPLE_CLASH);
@@ -60,7 +61,7 @@ static __always_inline int flow_known(struct packet *packet, struct conntrack_en
 	}
 	if (!reply && TCP_OPENS(packet) && answered)
 		flow_reopen(packet, entry);
-	flow_touch(packet, entry);
+	flow_touch(packet, entry, now);
 	return !answered && reply ? flow_promote(packet, entry) : 0;
 }
 
@@ -115,21 +116,22 @@ __noinline int flow_slow(struct packet *packet, struct conntrack_entry *entry)
 }
 
 /* Whether nothing but counting is to be done: same ends, same service, valid stamp, no SYN. */
-static __always_inline int flow_is_plain(const struct packet *packet, const struct conntrack_entry *entry)
+static __always_inline int flow_is_plain(const struct packet *packet, const struct conntrack_entry *entry, __u64 now)
 {
 	return !(packet->tcp_flags & TCP_SYN) && flow_is_here(packet, entry) && flow_is_same_service(packet, entry) &&
-	       flow_stamp_is_valid(packet, entry) && !conntrack_is_over(entry, packet->protocol, bpf_jiffies64());
+	       flow_stamp_is_valid(packet, entry) && !conntrack_is_over(entry, packet->protocol, now);
 }
 
 /* 0, or the reason of the drop. */
 static __always_inline int flow_track(struct packet *packet)
 {
 	struct conntrack_entry *entry;
+	__u64 now = bpf_jiffies64();
 
 	packet->side = conntrack_key_of(&packet->key, &packet->now, packet->protocol, LEG_BOTH);
 	entry = bpf_map_lookup_elem(&conntrack, &packet->key);
-	if (likely(entry && flow_is_plain(packet, entry))) {
-		flow_touch(packet, entry);
+	if (likely(entry && flow_is_plain(packet, entry, now))) {
+		flow_touch(packet, entry, now);
 		return 0;
 	}
 	return flow_slow(packet, entry);

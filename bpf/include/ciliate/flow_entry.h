@@ -43,11 +43,10 @@ static __always_inline void flow_describe(struct packet *packet, const struct co
 		packet->ct_state = reply ? TRACE_REPLY : TRACE_ESTABLISHED;
 }
 
-static __always_inline void flow_touch(struct packet *packet, struct conntrack_entry *entry)
+static __always_inline void flow_touch(struct packet *packet, struct conntrack_entry *entry, __u64 now)
 {
 	int reply = entry->origin != packet->side;
 	__u8 flags = packet->tcp_flags & TCP_FLAGS_NOTED & ~entry->tcp_flags[reply & 1];
-	__u64 now = bpf_jiffies64();
 
 	entry->seen = now;
 	entry->packets[reply & 1]++;

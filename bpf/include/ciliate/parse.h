@@ -67,7 +67,13 @@ static __always_inline void *packet_end(struct __sk_buff *skb)
 	return end;
 }
 
-/* `size` bytes at `offset`, or NULL. The slow half runs only for packets whose headers are not in the linear part. */
+/* Brings the first `end` bytes into the linear part; 0, or they are not there. Out of the way of the packets that need it not. */
+static __noinline int header_pull(struct __sk_buff *skb, __u32 end)
+{
+	return end > skb->len || bpf_skb_pull_data(skb, end);
+}
+
+/* `size` bytes at `offset`, or NULL. */
 static __always_inline void *header_at(struct __sk_buff *skb, __u32 offset, __u32 size)
 {
 	void *data;
@@ -77,7 +83,7 @@ static __always_inline void *header_at(struct __sk_buff *skb, __u32 offset, __u3
 	data = packet_start(skb) + offset;
 	if (likely(data + size <= packet_end(skb)))
 		return data;
-	if (offset + size > skb->len || bpf_skb_pull_data(skb, offset + size))
+	if (header_pull(skb, offset + size))
 		return NULL;
 	data = packet_start(skb) + offset;
 	return data + size <= packet_end(skb) ? data : NULL;

@@ -40,7 +40,8 @@ static __always_inline void load_order(__u32 *mine)
 /* The twin of peer_slot in core/ciliate/model/endpoint.py. */
 static __always_inline __u32 peer_slot(const union address *address)
 {
-	__u32 mixed = address->words[0] ^ address->words[1] ^ address->words[2] ^ address->words[3];
+	__u64 halves = address->halves[0] ^ address->halves[1];
+	__u32 mixed = halves ^ halves >> 32;
 
 	return (mixed * 0x9E3779B1U) >> 16;
 }
