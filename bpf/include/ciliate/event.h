@@ -91,10 +91,8 @@ static __always_inline void event_fill_macs(struct event *event, struct __sk_buf
 {
 	const __u8 *data = header_at(skb, 0, 12);
 
-	if (!data) {
-		__builtin_memset(event->source_mac, 0, 12);
+	if (!data)
 		return;
-	}
 	mac_copy(event->destination_mac, data);
 	mac_copy(event->source_mac, data + 6);
 }
@@ -109,12 +107,8 @@ static __always_inline void event_fill_tuple(struct event *event, const struct p
 		event->source_port = packet->icmp_type;
 		event->destination_port = packet->icmp_code;
 	}
-	if (likely(!packet->translated)) {
-		__builtin_memset(event->original_source, 0, 32);
-		event->original_source_port = 0;
-		event->original_destination_port = 0;
+	if (!packet->translated)
 		return;
-	}
 	__builtin_memcpy(event->original_source, &packet->original.source, 16);
 	__builtin_memcpy(event->original_destination, &packet->original.destination, 16);
 	event->original_source_port = bpf_ntohs(packet->original.source_port);
@@ -149,11 +143,13 @@ static __always_inline __u8 event_point(const struct packet *packet, __u8 kind)
 }
 
 /* Whether this record wakes the drain. It reads the ring by its own clock (core/ciliate/batches.py): to be woken for every
- * record costs the sending CPU an interrupt to the other each time, 15 to 25 us a TCP connection (m). So only one of those
- * that fill the ring up to EVENTS_WAKE does, for a burst that would not wait; a CPU looks at every EVENTS_LOOK-th of its own.
+ * record costs the sending CPU an interrupt to the other each time, 15 to 25 us a TCP connection (m). So only a few of those
+ * that fill the ring beyond EVENTS_WAKE do, for a burst that would not wait. A CPU looks at every EVENTS_LOOK-th of its own;
+ * the room in which it wakes is wider than that, as other CPUs fill the ring between its looks.
  */
 #define EVENTS_WAKE (1024 * 1024)
 #define EVENTS_LOOK 32
+#define EVENTS_WAKE_ROOM (8 * EVENTS_LOOK * (sizeof(struct event) + BPF_RINGBUF_HDR_SZ))
 static __always_inline __u64 event_wake(struct packet *packet)
 {
 	__u64 above;
@@ -161,19 +157,15 @@ static __always_inline __u64 event_wake(struct packet *packet)
 	if (likely(++packet->events_sent % EVENTS_LOOK))
 		return BPF_RB_NO_WAKEUP;
 	above = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) - EVENTS_WAKE;
-	return above < EVENTS_LOOK * (sizeof(struct event) + BPF_RINGBUF_HDR_SZ) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	return above < EVENTS_WAKE_ROOM ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* Every field is written, once: the ring's memory is cold, and zeroing it first would double the stores that wait for it.
- * A function with this argument also puts the struct into BTF, by which it is compared with its dtype. */
+/* A function with this argument also puts the struct into BTF, by which it is compared with its dtype. */
 __noinline int event_fill(struct __sk_buff *skb, struct packet *packet, struct event *event)
 {
 	if (!packet || !event)
 		return 0;
 	event->time = bpf_ktime_get_coarse_ns();
-	event->tunnel_id = 0;
-	event->cgroup_id = 0;
-	__builtin_memset(event->pad, 0, sizeof(event->pad));
 	event->protocol = packet->protocol;
 	event->tcp_flags = packet->tcp_flags;
 	event->file = packet->file;
@@ -205,6 +197,7 @@ __noinline int event_send(struct __sk_buff *skb, struct packet *packet, __u32 ki
 			(*lost)++;
 		return 0;
 	}
+	__builtin_memset(event, 0, sizeof(*event));
 	event->kind = kind;
 	event->point = event_point(packet, kind);
 	event->reason = reason;
