@@ -119,9 +119,12 @@ class Tables:
         return known
 
     def _adopt(self, table: Table[R]) -> None:
-        """Take over the rows of a table whose last writer was in another process: its plugin has been moved here."""
+        """Take over the rows of the last writer: in another process, if its plugin has been moved here since."""
+        own, kept = self._file.load(table.spec)
         epoch, rows = self._file.load_elsewhere(table.spec)
-        if epoch <= table.epoch:
+        if epoch <= own:
+            if own > table.epoch:  # it was read as another process's until now
+                table.rows, table.epoch = kept, own
             return
         keys = {key: rows.get(key) for key in (*table.rows, *rows)}
         self._file.write(
