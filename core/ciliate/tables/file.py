@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from ciliate.model.base import Row
+from ciliate.tables.copy import Change, Copy, check
 from ciliate.tables.spec import Key, TableSpec
 
 R = TypeVar("R", bound=Row)
@@ -47,12 +48,15 @@ def encode_row(row: Row) -> bytes:
 
 
 class TableFile:
-    """Rows on disk. A corrupt file is kept aside under another name, and a new one begun."""
+    """Rows on disk. A corrupt file is kept aside under another name, and a new one made from its copy."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.set_aside: Path | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._copy = Copy(path)
+        if not path.exists() and self._copy.restore(path):
+            log.error("table file is gone; made anew from its copy", path=str(path))
         try:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
@@ -65,18 +69,17 @@ class TableFile:
                 source = path.with_name(path.name + suffix)
                 if source.exists():
                     source.rename(self.set_aside.with_name(self.set_aside.name + suffix))
-            log.error(
-                "table file is corrupt; kept aside, starting from nothing", path=str(path), kept=str(self.set_aside)
-            )
+            what = "made anew from its copy" if self._copy.restore(path) else "starting from nothing"
+            log.error(f"table file is corrupt; kept aside, {what}", path=str(path), kept=str(self.set_aside))
             self._connection = self._open()
+        self._copy.renew(self._connection)
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.executescript(_SCHEMA)
-        connection.execute("PRAGMA quick_check").fetchall()
-        connection.execute("SELECT count(*) FROM rows").fetchone()
+        check(connection)
         return connection
 
     def load(self, spec: TableSpec[R]) -> tuple[int, dict[Key, R]]:
@@ -101,18 +104,23 @@ class TableFile:
 
     def begin(self, spec: TableSpec[R], epoch: int) -> None:
         """Note a writer's new life."""
-        self._connection.execute("REPLACE INTO tables VALUES (?, ?, ?)", (spec.name, spec.version, epoch))
+        begun: Change = ("REPLACE INTO tables VALUES (?, ?, ?)", (spec.name, spec.version, epoch))
+        self._connection.execute(*begun)
+        self._copy.note([begun])
 
     def write(self, writes: Iterable[Write]) -> None:
         """Write rows in one transaction. Raises TableFileError; nothing is written then."""
         connection = self._connection
+        changes: list[Change] = [
+            ("DELETE FROM rows WHERE name = ? AND key = ?", (name, key))
+            if row is None
+            else ("REPLACE INTO rows VALUES (?, ?, ?)", (name, key, row))
+            for name, key, row in writes
+        ]
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for name, key, row in writes:
-                if row is None:
-                    connection.execute("DELETE FROM rows WHERE name = ? AND key = ?", (name, key))
-                else:
-                    connection.execute("REPLACE INTO rows VALUES (?, ?, ?)", (name, key, row))
+            for statement, parameters in changes:
+                connection.execute(statement, parameters)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -120,9 +128,16 @@ class TableFile:
             raise TableFileError(
                 f"writing {self.path}: {error}; free space on its file system, or mend the disk"
             ) from error
+        self._copy.note(changes)
+
+    def copy(self) -> None:
+        """Bring the copy up to date; its errors are in the log only."""
+        self._copy.catch_up(self._connection)
 
     def close(self) -> None:
         """Close the file."""
+        self.copy()
+        self._copy.close()
         self._connection.close()
 
 

@@ -96,10 +96,11 @@ class Tables:
         self._unflushed.clear()
 
     async def run(self) -> None:
-        """Flush for ever."""
+        """Flush for ever, and keep the file's copy up to date."""
         while True:
             await asyncio.sleep(FLUSH_INTERVAL)
             self.flush()
+            self._file.copy()
 
     def close(self) -> None:
         """Flush and close the file."""

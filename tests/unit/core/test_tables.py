@@ -122,6 +122,44 @@ def test_a_corrupt_file_is_kept_aside(tmp_path: Path) -> None:
     file.close()
 
 
+@pytest.mark.parametrize("damage", ["header", "pages", "emptied", "gone"])
+def test_a_damaged_file_is_made_anew_from_its_copy(tmp_path: Path, damage: str) -> None:
+    tables = open_tables(tmp_path)
+    pets = tables.writer(PETS, "zoo")
+    for number in range(500):
+        pets.put(Pet(name=f"pet {number}", legs=number))
+    pets.delete("pet 7")
+    epoch = tables.reader(PETS).epoch
+    tables.close()
+    path = tmp_path / "agent.sqlite"
+    content = path.read_bytes()
+    if damage == "header":
+        path.write_bytes(b"garbage!" * 512 + content[4096:])
+    elif damage == "pages":
+        path.write_bytes(content[:4096] + b"garbage!" * ((len(content) - 4096) // 8))
+    elif damage == "emptied":
+        path.write_bytes(content[:2048])
+    else:
+        path.unlink()
+    again = open_tables(tmp_path)
+    rows = again.writer(PETS, "zoo").rows
+    assert rows == {f"pet {n}": Pet(name=f"pet {n}", legs=n) for n in range(500) if n != 7}
+    assert again.reader(PETS).epoch == epoch + 1
+    again.close()
+
+
+def test_a_damaged_copy_harms_nobody_and_is_made_anew(tmp_path: Path) -> None:
+    tables = open_tables(tmp_path)
+    tables.writer(PETS, "zoo").put(Pet(name="rex"))
+    tables.close()
+    (tmp_path / "agent.sqlite.copy").write_bytes(b"garbage" * 1000)
+    again = open_tables(tmp_path)
+    assert set(again.reader(PETS).rows) == {"rex"}
+    again.close()
+    (tmp_path / "agent.sqlite").unlink()
+    assert set(open_tables(tmp_path).reader(PETS).rows) == {"rex"}
+
+
 def test_a_row_that_cannot_be_read_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
     tables = open_tables(tmp_path)
     writer = tables.writer(PETS, "zoo")
