@@ -75,8 +75,7 @@ class MapRegistry:
         wanted = [spec for name, spec in self._specs.items() if name not in self._owned]
         if not wanted:
             return []
-        for folder in ("", "maps", "old", "layouts", "owners"):  # the root first: it is named where a bpffs lacks
-            bpffs.ensure_folder(self.root / folder)
+        self._make_folders()
         changes = [change for spec in wanted if (change := self._create(spec)) is not None]
         for change in changes:
             _log.warning("map_layout_changed", map=change.name, writer=change.writer.value, detail=str(change))
@@ -110,6 +109,24 @@ class MapRegistry:
             pins = (entry.name for entry in os.scandir(self.folder) if entry.is_file(follow_symlinks=False))
             return sorted(name for name in pins if not name.endswith(_FRESH))
         return []
+
+    def repin(self) -> list[str]:
+        """Pin anew the maps of this process whose pins somebody has removed; their names.
+
+        Without pins they would end with this process. Raises KernelError (the bpffs is gone), MapOwnedError (another
+        process has made them anew meanwhile).
+        """
+        lost = [name for name in self._owned if not os.path.lexists(self.folder / name)]
+        if lost:
+            self._make_folders()
+        for name in lost:
+            if not (self.root / "owners" / name).exists():  # the lock that we hold went with its folder
+                lock = ownership.acquire(self.root / "owners", name)
+                os.close(self._locks[name])
+                self._locks[name] = lock
+            self._mark_fields(self._specs[name])
+            syscall.pin(self._owned[name].fd, self.folder / name)
+        return lost
 
     def drop_old(self, names: Iterable[str] | None = None) -> None:
         """Let go of maps whose layout had changed, all of them or some: nobody reads them through any more."""
@@ -145,6 +162,15 @@ class MapRegistry:
                 f"map {name} is declared by nobody here: known are {', '.join(sorted(self._specs))}"
             )
         return self._specs[name]
+
+    def _make_folders(self) -> None:
+        for folder in ("", "maps", "old", "layouts", "owners"):  # the root first: it is named where a bpffs lacks
+            bpffs.ensure_folder(self.root / folder)
+
+    def _mark_fields(self, spec: MapSpec) -> None:
+        link = self.root / "layouts" / spec.name
+        _remove(link)
+        link.symlink_to(layout_hash([spec]))
 
     def _create(self, spec: MapSpec) -> LayoutChanged | None:
         if spec.name not in self._locks:
@@ -190,9 +216,7 @@ class MapRegistry:
             if aside:
                 _remove(self.root / "old" / spec.name)
                 path.rename(self.root / "old" / spec.name)
-            link = self.root / "layouts" / spec.name
-            _remove(link)
-            link.symlink_to(layout_hash([spec]))
+            self._mark_fields(spec)
             fresh.rename(path)
         except BaseException:
             os.close(fd)

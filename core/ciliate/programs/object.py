@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -94,6 +95,13 @@ class ProgramSet:
         for stale in [entry for entry in folder.iterdir() if entry.name not in self._programs]:
             stale.unlink()
         (folder / _MARK).symlink_to(self.hash)
+
+    def repin(self, folder: Path) -> bool:
+        """Pin the set anew if somebody has removed a pin of it; whether that was so."""
+        if all(os.path.lexists(folder / name) for name in (_MARK, *self._programs)):
+            return False
+        self.pin(folder)
+        return True
 
     def close(self) -> None:
         """Let go of the programs; attached or pinned, they stay in the kernel."""

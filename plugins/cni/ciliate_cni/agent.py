@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ciliate.context import Context
 from ciliate.kernel.probe import lacking
+from ciliate.maps.ownership import MapOwnedError
 from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
 from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINT_POLICIES, ENDPOINTS_MAP, Endpoint
 from ciliate.model.event import PACKETS_MAP
@@ -33,6 +34,7 @@ from ciliate_cni.tcxlinks import TcxLinks
 from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
 
 CLAIMS = claims_table("cni")
+_PINS_INTERVAL = 1.0
 
 
 class Agent:
@@ -176,6 +178,7 @@ class Agent:
             tasks.create_task(self._keep_addresses(device, pair))
             tasks.create_task(self._collect(loaded))
             tasks.create_task(self._late_deletions(verbs))
+            tasks.create_task(self._keep_pins(loaded))
             if self.config.install:
                 await asyncio.to_thread(conflist.install, self.config, self.socket)
             self.context.health.ready("cni")
@@ -204,6 +207,17 @@ class Agent:
         while True:
             await asyncio.sleep(self.config.conntrack_interval)
             self.metrics.collected(await asyncio.to_thread(collector.collect))
+
+    async def _keep_pins(self, loaded: Datapath) -> None:
+        """Somebody may delete the bpffs folder, or unmount it: packets go on, but only for as long as this process."""
+        while True:
+            try:
+                if lost := loaded.repin(self.context.maps, self.context.node.bpffs):
+                    self.context.log.warning("pins were removed by somebody; put back", pins=lost)
+                self.context.health.ready("pins")
+            except (OSError, MapOwnedError) as error:
+                self.context.health.not_ready(f"pins were removed by somebody and can't be put back: {error}", "pins")
+            await asyncio.sleep(_PINS_INTERVAL)
 
     async def _late_deletions(self, verbs: Verbs) -> None:
         """A shim that gave up on us just before we answered has written its deletion down after we had looked."""
