@@ -18,8 +18,9 @@ from ciliate_lab.pods import find_pod, pod_object, pod_record, remove_pod, run_p
 from tests.node.faults.steady import CLOSED_PORT, NAMESPACE, STREAM_PORT, Cast
 from tests.node.labs import Lab, Place
 
-PATIENCE = 90.0
+PATIENCE = 60.0
 """Seconds that a pod may take to come or go: processes that it waits for are killed again and again."""
+TRIES = 5
 LIVE = 4
 """Pods that there are at once."""
 
@@ -43,7 +44,7 @@ class Churn:
     seed: int
     tenures: list[Tenure] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # what must not have happened
-    retried: int = 0  # steps that failed, as they may while something is down, and were done again
+    retried: list[str] = field(default_factory=list)  # why steps failed, as they may meanwhile, that were done again
 
     def __enter__(self) -> Self:
         self._ending = threading.Event()
@@ -86,28 +87,24 @@ class Churn:
         await self._gone(name)
 
     async def _arrived(self, wanted: Object) -> Object:
-        meta = wanted["metadata"]
-        deadline = time.monotonic() + PATIENCE
-        while True:
+        """Make a pod, anew if it takes too long: with bad luck what it needs is killed each time that it is tried."""
+        for _ in range(TRIES):
             try:
                 return await run_pod(self.lab.place, wanted, PATIENCE)
-            except StoreError:
-                self.retried += 1
-            except LabError as error:
-                if "there is a pod" not in str(error) or time.monotonic() > deadline:
-                    raise
-                await self._gone(meta["name"])  # ours, of a try that failed half-way
-            await asyncio.sleep(0.2)
+            except (StoreError, LabError) as error:
+                self.retried.append(str(error))
+                await self._gone(wanted["metadata"]["name"])
+        raise LabError(f"{wanted['metadata']['name']} never became Ready: {self.retried[-1]}")
 
     async def _gone(self, name: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TRIES * PATIENCE
         while True:
             try:
                 await remove_pod(self.lab.place, name, NAMESPACE, PATIENCE)
             except NotFoundError:
                 return
-            except StoreError:
-                self.retried += 1
+            except (StoreError, LabError) as error:
+                self.retried.append(str(error))
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.2)

@@ -18,7 +18,7 @@ from tests.node.labs import Lab
 
 TARGETS = {"agent": 4, "kubelet": 2, "operator": 1, "supervisor": 2}
 """What is killed, and how often as against the others."""
-SHORTEST, LONGEST = 0.2, 4.0
+SHORTEST, LONGEST = 0.2, 5.0
 """Seconds between two kills: some come while the last one's successor is still starting."""
 TWO_AT_ONCE = 0.2
 RESUME = "import sys; from ciliate_lab import place, supervisor; supervisor.resume(place.LabPlace(sys.argv[1]))"

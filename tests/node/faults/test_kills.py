@@ -15,7 +15,7 @@ from tests.node.faults.steady import Cast, Steady
 from tests.node.labs import Lab, until
 
 FULL = os.environ.get("CILIATE_FAULTS") == "full"
-SECONDS = 600.0 if FULL else 25.0
+SECONDS = 600.0 if FULL else 20.0
 REUSE_DELAY = 60.0
 """The default of ipam.reuse_delay, less nothing: the clock of the test is the same machine's."""
 
@@ -27,7 +27,7 @@ def warm_up(lab: Lab, cast: Cast, seed: int) -> None:
     assert churn.wrong == []
 
 
-@pytest.mark.timeout(SECONDS + 400)
+@pytest.mark.timeout(SECONDS + 700)
 def test_every_process_is_killed_at_random_and_no_packet_notices(
     lab: Lab, cast: Cast, steady: Callable[..., Steady]
 ) -> None:
@@ -44,8 +44,9 @@ def test_every_process_is_killed_at_random_and_no_packet_notices(
     rest = shortest_rest(churn.tenures)
     print(
         f"{sum(killer.killed.values())} kills in {SECONDS:g} s ({dict(killer.killed)}); {len(churn.tenures)} pods came"
-        f" and went, {churn.retried} steps tried again, shortest rest of an address {rest:.0f} s; {figures}"
+        f" and went, {len(churn.retried)} steps tried again, shortest rest of an address {rest:.0f} s; {figures}"
     )
+    print(*churn.retried, sep="\n")
     figures.check()
     assert churn.wrong == []
     assert given_twice(churn.tenures) == []

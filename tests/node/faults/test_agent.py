@@ -1,0 +1,129 @@
+"""What can happen to a running agent, and to what it keeps: traffic must not notice, and nothing may be lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ciliate.kernel import bpffs
+
+from tests.node.faults.inventory import await_equal, inventory
+from tests.node.faults.steady import Steady
+from tests.node.labs import Lab, until
+
+STOPPED = 3.0
+"""Seconds for which the agent stands still."""
+
+
+@contextmanager
+def agent_down(lab: Lab) -> Iterator[None]:
+    """The agent is killed, and the next one starts when the block ends."""
+    supervisor = lab.status()["supervisor"]["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        old = kill_agent(lab)
+        yield
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    await_next(lab, old)
+
+
+def kill_agent(lab: Lab) -> int:
+    """SIGKILL; the pid that it had."""
+    pid: int = lab.process("agent")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def await_next(lab: Lab, old: int) -> None:
+    """Wait until another agent is ready."""
+    until(lambda: (now := lab.process("agent"))["ready"] and now["pid"] != old, 30, "the next agent")
+
+
+def log_of(lab: Lab) -> str:
+    """What the agents have said."""
+    return Path(lab.process("agent")["log"]).read_text()
+
+
+def test_while_the_agent_stands_still_packets_go_on_and_a_new_pod_waits(
+    lab: Lab, steady: Callable[..., Steady]
+) -> None:
+    pid = lab.process("agent")["pid"]
+    before = inventory(lab)
+    with steady() as traffic, ThreadPoolExecutor(1) as pool:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            adding = pool.submit(lab.run, "late", "sleep", "inf", namespace="steady", labels=["app=friend"])
+            time.sleep(STOPPED)  # that it stands still for so long is the test
+            assert not adding.done()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        pod = adding.result(30)
+        assert pod.pings(pod.ipv4)
+        lab.remove("late", namespace="steady")
+        figures = traffic.stop()
+    print(figures)
+    figures.check()
+    assert lab.process("agent")["pid"] == pid
+    await_equal(lab, before)
+
+
+def test_pins_that_somebody_deletes_are_put_back_and_serve_the_next_agent(
+    lab: Lab, steady: Callable[..., Steady]
+) -> None:
+    root = lab.place.node(1).bpf_mount / "ciliate"
+    before = inventory(lab)
+    with steady() as traffic:
+        shutil.rmtree(root)
+        until(lambda: root.exists() and before["pins"] == inventory(lab)["pins"], what="all pins are back")
+        loaded = log_of(lab).count("programs=loaded")
+        await_next(lab, kill_agent(lab))
+        figures = traffic.stop()
+    print(figures)
+    figures.check()
+    assert "pins were removed by somebody; put back" in log_of(lab)
+    assert log_of(lab).count("programs=loaded") == loaded, "the next agent takes over what was pinned"
+    await_equal(lab, before)
+
+
+def test_a_bpffs_that_is_unmounted_is_named_and_filled_again(lab: Lab, steady: Callable[..., Steady]) -> None:
+    mount = lab.place.node(1).bpf_mount
+    before = inventory(lab)
+    with steady() as traffic:
+        bpffs.unmount(mount)
+        until(lambda: "no bpffs is mounted" in str(lab.process("agent")["reasons"]), what="the status names it")
+        bpffs.mount(mount)
+        until(lambda: lab.process("agent")["ready"], what="the agent is ready again")
+        figures = traffic.stop()
+    figures.check()
+    await_equal(lab, before)
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "deleted"])
+def test_a_table_file_damaged_while_the_agent_is_down_costs_nothing(
+    lab: Lab, steady: Callable[..., Steady], damage: str
+) -> None:
+    tables = lab.place.node(1).state_dir / "tables"
+    before = inventory(lab)
+    with steady() as traffic:
+        with agent_down(lab):
+            for suffix in ("", "-wal"):  # a sound log alone would mend the file
+                path = tables / f"agent.sqlite{suffix}"
+                path.write_bytes(b"not a table at all " * 1000) if damage == "overwritten" else path.unlink()
+        figures = traffic.stop()
+    print(figures)
+    figures.check()
+    assert "made anew from its copy" in log_of(lab)
+    for path in tables.glob("*.corrupt-*"):
+        path.unlink()  # it was kept for whoever wants to look
+    await_equal(lab, before)
+    pod = lab.run("after", "sleep", "inf", namespace="steady", labels=["app=friend"])
+    assert not {*pod.addresses} & before["addresses in use"]
+    lab.remove("after", namespace="steady")
