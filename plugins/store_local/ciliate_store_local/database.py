@@ -1,4 +1,9 @@
-"""The database file: opening, checking and creating it, and connections to it."""
+"""The database file: opening, checking and creating it, and connections to it.
+
+Nothing but SQLite may open an existing file in a process that may have a connection to it: closing any descriptor of a
+file gives up all the locks that the process has on it. Another process then takes itself for the last user, and removes
+the write-ahead log from under this one.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +55,9 @@ class Database:
         self._users = -1
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._check_not_lost()
+            with contextlib.suppress(FileExistsError):  # an existing file is SQLite's alone: see below
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             self._users = os.open(f"{self.path}.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._inode = self.path.stat().st_ino
             self._join(first)
@@ -60,6 +67,15 @@ class Database:
         except BaseException:
             self.close()
             raise
+
+    def _check_not_lost(self) -> None:
+        """A store that has gone is not begun anew: every policy would be gone with it, and what they deny allowed."""
+        users = self.path.with_name(f"{self.path.name}.users")
+        if users.exists() and not self.path.exists():
+            raise UnavailableError(
+                f"store {self.path} is gone, though {users.name} beside it shows that there was one:"
+                f" put it back, or remove {users} to begin with an empty store"
+            )
 
     def _join(self, first: Callable[[sqlite3.Connection], None]) -> None:
         """Become one of the file's users. Whoever is alone checks all of it: the last one may have been killed."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 from ciliate.store import StoreError, UnavailableError
@@ -63,9 +63,10 @@ def _keep_aside(path: Path) -> str:
         size = sum(path.with_name(path.name + name).stat().st_size for name in names)
         if size + _ROOM > _free(path):
             return f"no copy was kept, since only {_free(path)} bytes are free in {path.parent}"
-        for name in names:
-            shutil.copy2(path.with_name(path.name + name), kept.with_name(kept.name + name))
-    except OSError as error:
+        for name in names:  # by another process: to close the file in this one would give up SQLite's locks on it
+            files = [str(path.with_name(path.name + name)), str(kept.with_name(kept.name + name))]
+            subprocess.run(["cp", "--preserve", "--", *files], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
         return f"no copy could be kept ({error})"
     return f"a copy is in {kept}"
 

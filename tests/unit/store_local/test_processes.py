@@ -110,3 +110,17 @@ async def test_a_cancelled_write_is_done_or_not_but_the_store_goes_on(store: Loc
     assert all(not isinstance(result, BaseException) for result in results[1::2])
     names = {o["metadata"]["name"] for o in (await store.list(POD)).items}
     assert {f"p{n}" for n in range(1, 50, 2)} <= names
+
+
+async def test_a_second_store_in_one_process_leaves_the_first_its_locks(
+    store: LocalStore, path: Path, open_store: OpenStore
+) -> None:
+    await store.create(SHARED)
+    open_store()
+    log = path.with_name(f"{path.name}-wal").stat().st_ino
+    writer = await start_writer(path, "w", 1)  # were it the last user, it would remove the log when it ends
+    await writer.communicate()
+    assert writer.returncode == 0
+    assert path.with_name(f"{path.name}-wal").stat().st_ino == log
+    await store.create(pod("last"))
+    assert [p["metadata"]["name"] for p in (await open_store().list(POD)).items] == ["last", "w-0"]
