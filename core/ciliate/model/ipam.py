@@ -19,7 +19,7 @@ class Address(Row, frozen=True):
     family: int  # 4, 6
     owner: str  # <namespace>/<pod>, or `router`
     attachment: str = ""  # <container id>/<interface>: whose CNI ADD it was
-    released: float = 0.0  # seconds since the epoch; 0: in use
+    released: float = 0.0  # seconds since the machine's start (CLOCK_BOOTTIME); 0: in use
 
 
 class NodeRange(Row, frozen=True):

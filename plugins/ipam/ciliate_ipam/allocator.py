@@ -7,12 +7,18 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
+import msgspec
 from ciliate.model.ipam import Address, Allocation, ExhaustedError, IpamError, NodeRange, NotReadyError, PodRange
 from ciliate.tables.table import TableWriter
 
 from ciliate_ipam.address_range import ROUTER_OWNER, AddressRange, Aging, node_range, ranges_of
 
 _FORGOTTEN_AT_ONCE = 4
+
+
+def uptime() -> float:
+    """Seconds since the machine's start: nobody sets this clock, and every process sees the same."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Allocator:
@@ -25,7 +31,7 @@ class Allocator:
         commit: Callable[[], AbstractContextManager[None]],
         families: Iterable[int],
         reuse_delay: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = uptime,
     ) -> None:
         self._addresses = addresses
         self._node_ranges = node_ranges
@@ -35,6 +41,7 @@ class Allocator:
         self._clock = clock
         self.reason = "The driver has not answered yet"
         """Why there is no range, for NotReadyError."""
+        self._begin_rests_anew()
         rows = list(addresses.rows.values())
         self._ranges = sorted((AddressRange(row, rows) for row in node_ranges.rows.values()), key=AddressRange.order)
         self._leaving: set[str] = set()  # ranges that the driver has taken back while pods still have addresses in them
@@ -43,6 +50,14 @@ class Allocator:
         for row in rows:
             if not row.released and row.attachment:
                 self._attachments.setdefault(row.attachment, []).append(row)
+
+    def _begin_rests_anew(self) -> None:
+        """What was released at a time to come was so before the machine's last start, or by another clock."""
+        now = self._clock()
+        ahead = [row for row in self._addresses.rows.values() if row.released > now]
+        if ahead:
+            with self._durably("times of release"):
+                self._addresses.put_all(msgspec.structs.replace(row, released=now) for row in ahead)
 
     def allocate(self, owner: str, attachment: str) -> Allocation:
         """See `Ipam.allocate`."""

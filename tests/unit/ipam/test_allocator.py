@@ -98,6 +98,24 @@ def test_the_rest_is_kept_over_a_restart_and_forgotten_after_it(life: Life) -> N
     assert "10.9.0.2" not in reborn.rows
 
 
+@pytest.mark.parametrize("jump", [-900.0, 1_795_000_000.0])
+def test_addresses_rest_whatever_clock_they_were_released_by(life: Life, jump: float) -> None:
+    """By a clock that has since gone back, as at a restart of the machine, or by the wall clock of a former version."""
+    for n in range(4):
+        life.ipam.allocate("a/b", f"c{n}/eth0")
+    if jump > 0:
+        life.now += jump
+    life.ipam.release("c0/eth0")
+    life.now = 100.0
+    reborn = life.again()
+    assert reborn.rows["10.9.0.2"].released == 100.0
+    assert reborn.ipam.allocate("a/b", "d0/eth0").ipv4 == "10.9.0.6", "the released address rests"
+    reborn.now += 59
+    assert reborn.ipam.allocate("a/b", "c1/eth0").ipv4 == "10.9.0.3", "what is in use stays in use"
+    reborn.now += 2
+    assert reborn.ipam.allocate("a/b", "d1/eth0").ipv4 == "10.9.0.2", "and it does not rest for ever"
+
+
 def test_exhaustion_says_which_pool_how_many_and_whose(life: Life) -> None:
     for n in range(5):
         life.ipam.allocate("prod/web" if n else "dev/x", f"c{n}/eth0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ def runs(pid: int, start: int) -> bool:
 def alive(record: PodRecord) -> bool:
     """Whether the pod's process is there and is the one that was started."""
     return record.pid_start != 0 and runs(record.pid, record.pid_start)
+
+
+def age_of(record: PodRecord) -> float:
+    """Seconds since a pod's process started, whatever has been done to the wall clock since."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - record.pid_start / os.sysconf("SC_CLK_TCK")
 
 
 _NONE = ["Z", *("0" for _ in range(19))]

@@ -1,0 +1,33 @@
+"""Nothing is decided by the wall clock, which jumps: it only tells people when something was."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+WALL = re.compile(
+    r"\btime\.time\b|\btime_ns\(|datetime\.(now|utcnow|today)|CLOCK_REALTIME|\b(gmtime|localtime|strftime)\("
+)
+TOLD = {
+    "core/ciliate/host.py": "since when a process runs",
+    "core/ciliate/routes.py": "the same",
+    "core/ciliate/tables/file.py": "the name under which a corrupt file is kept",
+    "plugins/lab/ciliate_lab/node/sandbox.py": "startedAt of a pod",
+    "plugins/lab/ciliate_lab/node/status.py": "timestamps of a pod's status",
+    "plugins/lab/ciliate_lab/supervisor.py": "since when a process runs, and the log",
+    "plugins/objects/ciliate_objects/output.py": "ages of objects, for a table",
+    "plugins/policy/ciliate_policy/status.py": "lastTransitionTime of a condition",
+    "plugins/store_local/ciliate_store_local/objects.py": "creationTimestamp and deletionTimestamp",
+}
+"""Files that may ask for the time of day, and what they tell by it."""
+
+
+def test_only_what_is_told_to_people_comes_from_the_wall_clock() -> None:
+    asking = {
+        str(path.relative_to(ROOT))
+        for folder in ("core", "plugins")
+        for path in (ROOT / folder).rglob("*.py")
+        if WALL.search(path.read_text())
+    }
+    assert asking - set(TOLD) == set(), "use time.monotonic(), or CLOCK_BOOTTIME for what outlives a process"
