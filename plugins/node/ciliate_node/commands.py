@@ -58,7 +58,7 @@ def processes(name: NameOption = "lab", node: NodeOption = "", output: OutputOpt
         if not start_ticks(state.supervisor):
             print("the supervisor does not run: processes that end stay ended", file=sys.stderr)
         for row in rows:
-            row["age"] = f"{time.time() - row['started']:.0f}s" if row["pid"] else ""
+            row["age"] = f"{time.clock_gettime(time.CLOCK_BOOTTIME) - row['started']:.0f}s" if row["pid"] else ""
             row["isolated"] = "yes" if row["isolated"] else ""
     print_rows(
         rows, ["process", "state", "pid", "age", "restarts", "isolated", "plugins", "last_exit", "notes"], output

@@ -17,7 +17,7 @@ class ProcessState(msgspec.Struct):
     isolated: bool = False
     pid: int = 0  # 0: not running
     ticks: int = 0  # of its start, since boot: tells it from a later process of the same pid
-    started: float = 0.0  # seconds since the epoch
+    started: float = 0.0  # seconds since boot
     restarts: int = 0
     failures: int = 0  # in a row
     state: str = "waiting"  # running, waiting, disabled, stopped

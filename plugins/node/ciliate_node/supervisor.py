@@ -127,7 +127,7 @@ class NodeSupervisor:
         output = str(self._log_dir / f"{state.process}.log") if self._log_dir is not None else ""
         start = Start(state.process, self._config, self._flags, [str(group) for group in made], output)
         state.pid = self._launch(start)
-        state.ticks, state.started = start_ticks(state.pid), time.time()
+        state.ticks, state.started = start_ticks(state.pid), time.clock_gettime(time.CLOCK_BOOTTIME)
         state.state, state.adopted = "running", False
         self._watch(state)
         _say("process started", process=state.process, pid=state.pid, plugins=state.plugins)
@@ -148,7 +148,7 @@ class NodeSupervisor:
         state.last_exit = "unknown" if code is None else f"signal {-code}" if code < 0 else f"exit status {code}"
         state.pid, state.restarts = 0, state.restarts + 1
         killed = code == -signal.SIGKILL and not state.isolated  # by somebody's hand; in a budget it is the kernel's
-        if killed or time.time() - state.started > HEALTHY_AFTER:
+        if killed or time.clock_gettime(time.CLOCK_BOOTTIME) - state.started > HEALTHY_AFTER:
             state.failures = 0
         else:
             state.failures += 1
