@@ -31,11 +31,18 @@ def inventory(lab: Lab) -> Inventory:
         "endpoints": {str(row["id"]) for row in _table(node, "endpoints")},
         "addresses in use": {r["address"] for r in _table(node, "addresses") if not r["released"]},
         "map entries": set(_map_entries(node)),
-        "pins": {str(path.relative_to(node.bpf_mount)) for path in node.bpf_mount.rglob("*")},
+        "pins": set(_pins(node)),
         "processes": set(_processes(lab)),
         "cgroups": {str(path) for path in lab.place.cgroup.rglob("*") if path.is_dir()},
         "files": set(_files(lab, node)),
     }
+
+
+def _pins(node: LabNode) -> Iterator[str]:
+    """All but the links of endpoints, which come in the background, some time after an ADD."""
+    for path in node.bpf_mount.rglob("*"):
+        if not (path.parent.name == "links" and path.name.isdecimal()):
+            yield str(path.relative_to(node.bpf_mount))
 
 
 def differences(before: Inventory, after: Inventory) -> list[str]:

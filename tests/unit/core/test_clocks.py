@@ -16,6 +16,7 @@ TOLD = {
     "plugins/lab/ciliate_lab/node/sandbox.py": "startedAt of a pod",
     "plugins/lab/ciliate_lab/node/status.py": "timestamps of a pod's status",
     "plugins/lab/ciliate_lab/supervisor.py": "since when a process runs, and the log",
+    "plugins/node/ciliate_node/supervisor.py": "timestamps of the log",
     "plugins/objects/ciliate_objects/output.py": "ages of objects, for a table",
     "plugins/policy/ciliate_policy/status.py": "lastTransitionTime of a condition",
     "plugins/store_local/ciliate_store_local/objects.py": "creationTimestamp and deletionTimestamp",
