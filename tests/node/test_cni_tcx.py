@@ -16,7 +16,7 @@ from tests.node.accounting import account
 from tests.node.cni_node import Node, Pod, require_root, wait_for
 from tests.node.traffic import Traffic
 
-RATE = 4000
+RATE = 1000
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def lossless(node: Node, folder: Path, client: Pod, server: Pod) -> Iterator[Non
 def test_pods_move_under_traffic_and_nothing_is_lost_or_judged_twice(
     make_node: Callable[..., Node], tmp_path: Path
 ) -> None:
-    node = make_node(120, tcx_delay=1.5)
+    node = make_node(120, tcx_delay=4)
     one, two = node.add(), node.add()
     with lossless(node, tmp_path / "there", one, two):
         assert attached(node) == {"clsact"}
