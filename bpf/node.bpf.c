@@ -13,6 +13,7 @@
 #include "ciliate/fragment.h"
 #include "ciliate/icmp.h"
 #include "ciliate/neighbour.h"
+#include "ciliate/points.h"
 #include "ciliate/service.h"
 #include "ciliate/switches.h"
 #include "ciliate/translate.h"
@@ -153,6 +154,8 @@ int from_pod(struct __sk_buff *skb)
 	if (unlikely(is_neighbour_message(packet)))
 		return answer_neighbour(skb, packet, endpoint);
 	reason = check_source(packet, endpoint);
+	if (!reason && unlikely(packet->switches & SWITCH_POINT(PLUGIN_POINT_FROM_POD)))
+		reason = point_from_pod(skb, packet);
 	if (reason)
 		return deliver_drop(skb, packet, reason);
 	return forward(skb, packet);

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ciliate.context import Context
     from ciliate.events import TopicSpec
     from ciliate.maps.spec import MapSpec
+    from ciliate.programs.points import PointProgram
     from ciliate.review import Finding
     from ciliate.store import Kind, Object
     from ciliate.tables.spec import TableSpec
@@ -44,6 +45,14 @@ def ciliate_topics() -> Iterable[TopicSpec[Any]]:  # type: ignore[empty-body]
 @hookspec
 def ciliate_maps() -> Iterable[MapSpec]:  # type: ignore[empty-body]
     """BPF maps that the plugin owns. The registry creates and pins them before any setup."""
+
+
+@hookspec
+def ciliate_programs() -> Iterable[PointProgram]:  # type: ignore[empty-body]
+    """BPF programs for the points of a packet's path. Called after setup; the process loads them and offers them.
+
+    A program that is refused is left out, and the plugin's health says why.
+    """
 
 
 @hookspec

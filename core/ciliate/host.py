@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -31,6 +32,7 @@ from ciliate.metrics import Metrics
 from ciliate.peers import open_peers
 from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
+from ciliate.programs.points import keep_offered
 from ciliate.store import Kind, StoreError
 from ciliate.supervision import SupervisedTask, Supervisor
 from ciliate.tables.file import TableFile, TableFileError
@@ -114,6 +116,8 @@ class Host:
         self._declare_maps()
         for name, plugin in list(self.loaded.plugins.items()):
             self._setup(name, plugin)
+        for name, plugin in self.loaded.plugins.items():
+            self._offer_programs(name, plugin)
         self._start_drain()
         self.supervisor.spawn("core", "tables", self.tables.run)
         self.supervisor.spawn("core", "peers", self.peers.run)
@@ -180,6 +184,11 @@ class Host:
             del self.loaded.plugins[name]
             self.healths.pop(name, None)
             self.loaded.manager.unregister(name=name)
+
+    def _offer_programs(self, name: str, plugin: Plugin) -> None:
+        for wanted in plugin.ciliate_programs() if hasattr(plugin, "ciliate_programs") else ():
+            keep = partial(keep_offered, wanted, name, self.maps, self.worker, self.healths[name])
+            self.supervisor.spawn(name, f"program {wanted.program}", keep)
 
     def _context(self, name: str, plugin: Plugin, health: Health) -> Context:
         declared = self._ask(name, plugin, "ciliate_tables")

@@ -129,6 +129,7 @@ static __always_inline void event_fill_flow(struct event *event, const struct pa
 	event->ct_state = packet->ct_state;
 	event->proxy_port = packet->proxy_port;
 	event->direction = packet->direction;
+	event->plugin_slot = packet->plugin_slot;
 }
 
 static __always_inline __u8 event_point(const struct packet *packet, __u8 kind)

@@ -194,6 +194,20 @@ struct service_flow_entry {
 	__u8 pad;
 };
 
+/* model/points.py */
+
+#define POINTS_MAX 8
+#define PLUGIN_POINT_FROM_POD 0
+
+struct point_entry {
+	__u64 packets;
+	__u64 drops;
+	__u64 invalid;
+	__u64 missed;
+	__u64 samples;
+	__u64 time;
+};
+
 /* model/event.py */
 
 #define EVENT_DROP 1
@@ -239,6 +253,7 @@ enum source_file {
 	FILE_ICMP,
 	FILE_DELIVER,
 	FILE_TRANSLATE,
+	FILE_POINT,
 };
 
 struct event {
@@ -277,7 +292,8 @@ struct event {
 	__u32 length;
 	__u32 packets;
 	__u8 direction;
-	__u8 pad[3];
+	__u8 plugin_slot;
+	__u8 pad[2];
 	__u64 socket_cookie;
 	__u64 cgroup_id;
 };

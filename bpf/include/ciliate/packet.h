@@ -109,6 +109,8 @@ struct packet {
 	__u8 translated;
 	__u8 to_proxy;
 	__u8 moved; /* its flow was answered just now */
+	__u8 missed; /* a slot of an extension point had no program */
+	__u8 plugin_slot; /* as in struct event */
 	__u16 reverse; /* service whose address the reply is to get */
 	__u32 fragment_id;
 

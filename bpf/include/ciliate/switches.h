@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* One mask word, loaded once a packet, that says which optional stages have work to do: one that has none costs nothing.
- * Extension points get a bit each, from SWITCH_POINTS on.
+ * Extension points get a bit each, from SWITCH_POINTS on. Bytes 1 and 2 are user
+ * space's: it stores them whole, since an atomic operation of a program on byte 0 may run beside.
  */
 #pragma once
 

@@ -72,6 +72,7 @@ class SourceFile(enum.IntEnum):
     ICMP = 8
     DELIVER = 9
     TRANSLATE = 10
+    POINT = 11
 
 
 class EventVerdict(enum.IntFlag):
@@ -124,7 +125,8 @@ EVENT = np.dtype(
         ("length", "<u4"),  # bytes of this packet
         ("packets", "<u4"),  # of the flow since its last event, this one included
         ("direction", "u1"),  # of a drop: policy.Direction, 2 if unknown
-        ("pad", "u1", 3),
+        ("plugin_slot", "u1"),  # of a drop with reason PLUGIN: 1 + the slot of the point whose program dropped; else 0
+        ("pad", "u1", 2),
         ("socket_cookie", "<u8"),
         ("cgroup_id", "<u8"),
     ]

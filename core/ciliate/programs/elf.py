@@ -16,6 +16,9 @@ import numpy as np
 from ciliate.kernel.btf import Btf, BtfType
 from ciliate.programs import libbpf
 
+_INSTRUCTION = np.dtype([("code", "u1"), ("registers", "u1"), ("offset", "<i2"), ("imm", "<i4")])
+_CALL = 0x85  # BPF_JMP | BPF_CALL; source register 0: a helper
+
 Constant = bool | int | bytes | np.generic | np.ndarray[Any, Any]
 """A value for a variable of .rodata: a number, or bytes or an array of its exact size."""
 
@@ -110,6 +113,15 @@ class ElfObject:
             content[variable.offset : variable.offset + len(raw)] = raw
         if self._lib.bpf_map__set_initial_value(handle, bytes(content), len(content)) != 0:
             raise LoadError(f"{self.path.name}: libbpf can't set .rodata")
+
+    def called(self) -> set[int]:
+        """Numbers of the kernel's helpers that the programs call. For an object that has been loaded."""
+        found: set[int] = set()
+        for program in self._next(self._lib.bpf_object__next_program):
+            size = self._lib.bpf_program__insn_cnt(program) * _INSTRUCTION.itemsize
+            code = np.frombuffer(ctypes.string_at(self._lib.bpf_program__insns(program), size), _INSTRUCTION)
+            found.update(code["imm"][(code["code"] == _CALL) & (code["registers"] >> 4 == 0)].tolist())
+        return found
 
     def load(self) -> dict[str, int]:
         """Load everything; programs' descriptors by name, the caller's to close. Raises VerifierError, LoadError."""

@@ -43,6 +43,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__name": (_STR, [_P]),
     "bpf_program__section_name": (_STR, [_P]),
     "bpf_program__fd": (_INT, [_P]),
+    "bpf_program__insns": (_P, [_P]),
+    "bpf_program__insn_cnt": (_Z, [_P]),
 }
 _PRINT = ctypes.CFUNCTYPE(_INT, _INT, _STR, _P)
 _VA_LIST = 24 if platform.machine() == "x86_64" else 32

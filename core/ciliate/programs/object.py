@@ -22,27 +22,44 @@ from ciliate.programs.layouts import check_layout, dtype_of
 from ciliate.programs.program import Program
 
 OWNER = "programs"
-"""The owner of maps that only the programs know."""
+"""The owner of maps that only the node's own programs know."""
+PUBLIC = frozenset({"point_packet"})
+"""Maps that any plugin's programs may read, whoever owns them."""
+_UNDECLARED = "Known to programs only."
 _MARK = "set"
 _log = structlog.get_logger("programs")
 
 
 class ProgramSet:
-    """Programs by name. `hash` changes with the object file, the constants, the maps and their layouts."""
+    """Programs by name. `hash` changes with the object file, the constants, the maps and their layouts.
 
-    def __init__(self, programs: Mapping[str, Program], set_hash: str) -> None:
+    `maps`: names of the maps they run on; `called`: the helpers they call (both of a set loaded here).
+    """
+
+    def __init__(
+        self,
+        programs: Mapping[str, Program],
+        set_hash: str,
+        maps: frozenset[str] = frozenset(),
+        called: frozenset[int] = frozenset(),
+    ) -> None:
         self._programs = dict(programs)
         self.hash = set_hash
+        self.maps = maps
+        self.called = called
 
     @classmethod
-    def load(cls, path: Path, registry: MapRegistry, rodata: Mapping[str, Constant] | None = None) -> Self:
+    def load(
+        cls, path: Path, registry: MapRegistry, rodata: Mapping[str, Constant] | None = None, owner: str = OWNER
+    ) -> Self:
         """Load an object file on the registry's maps, which must have been declared; those missing are created.
 
-        Maps that nobody declared are made from the object's definition, with owner `programs`. Raises LoadError,
-        VerifierError (with the log's tail), LayoutMismatchError (C struct against dtype), KernelError.
+        Maps that nobody declared are made from the object's definition, as the owner's; a plugin's programs may use
+        no other's but PUBLIC ones. Raises LoadError, VerifierError (with the log's tail), LayoutMismatchError (C
+        struct against dtype), KernelError.
         """
         with ElfObject(path) as elf:
-            return cls._load(elf, registry, rodata or {})
+            return cls._load(elf, registry, rodata or {}, owner)
 
     @classmethod
     def load_or_adopt(
@@ -115,14 +132,21 @@ class ProgramSet:
         self.close()
 
     @classmethod
-    def _load(cls, elf: ElfObject, registry: MapRegistry, rodata: Mapping[str, Constant]) -> Self:
-        maps = _prepare_maps(elf, registry)
+    def _load(cls, elf: ElfObject, registry: MapRegistry, rodata: Mapping[str, Constant], owner: str = OWNER) -> Self:
+        maps = _prepare_maps(elf, registry, owner)
         set_hash = _hash(elf, registry, rodata)
         elf.set_constants(rodata)
-        for elf_map in maps:
-            elf.reuse(elf_map, registry.open(elf_map.name, writable=True).fd)
-        programs = {name: Program(name, fd) for name, fd in elf.load().items()}
-        return cls(programs, set_hash)
+        with contextlib.ExitStack() as opened:
+            for elf_map in elf.maps():
+                if elf_map in maps:
+                    found = registry.open(elf_map.name, writable=True)
+                else:
+                    found = registry.open(_spec_of(elf, elf_map))
+                    if not found.writable:
+                        opened.callback(found.close)
+                elf.reuse(elf_map, found.fd)
+            programs = {name: Program(name, fd) for name, fd in elf.load().items()}
+        return cls(programs, set_hash, frozenset(one.name for one in maps), frozenset(elf.called()))
 
 
 def unpin(folder: Path) -> None:
@@ -133,14 +157,17 @@ def unpin(folder: Path) -> None:
         folder.rmdir()
 
 
-def _prepare_maps(elf: ElfObject, registry: MapRegistry) -> list[ElfMap]:
+def _prepare_maps(elf: ElfObject, registry: MapRegistry, owner: str = OWNER) -> list[ElfMap]:
     """Check the object's maps against the declared ones, declare the others, make what is missing."""
-    maps = elf.maps()
+    maps = [elf_map for elf_map in elf.maps() if owner == OWNER or elf_map.name not in PUBLIC]
     declared = registry.specs()
     for elf_map in maps:
         spec = declared.get(elf_map.name)
-        if spec is None or registry.owner(spec.name) == OWNER:
-            registry.declare(_spec_of(elf, elf_map), OWNER)
+        if spec is not None and registry.owner(spec.name) != owner and owner != OWNER:
+            theirs = registry.owner(spec.name)
+            raise LoadError(f"{elf.path.name}: map {spec.name} is {theirs}'s, not {owner}'s: give yours another name")
+        if spec is None or spec.doc == _UNDECLARED:
+            registry.declare(_spec_of(elf, elf_map), owner)
         else:
             _check(elf, elf_map, spec)
     registry.create()
@@ -166,9 +193,7 @@ def _spec_of(elf: ElfObject, elf_map: ElfMap) -> MapSpec:
         kind, flags = MapKind(elf_map.kind), MapFlag(elf_map.flags)
         key = dtype_of(elf.btf, elf_map.key_type, elf_map.key_size)
         value = dtype_of(elf.btf, elf_map.value_type, elf_map.value_size)
-        return MapSpec(
-            elf_map.name, kind, key, value, elf_map.max_entries, "Known to programs only.", flags, Writer.PROGRAM
-        )
+        return MapSpec(elf_map.name, kind, key, value, elf_map.max_entries, _UNDECLARED, flags, Writer.PROGRAM)
     except ValueError as error:
         raise LoadError(f"{what}: {error}") from error
 
@@ -184,7 +209,7 @@ def _hash(elf: ElfObject, registry: MapRegistry, rodata: Mapping[str, Constant])
                 str(value).encode() if isinstance(value, int) else np.asarray(value).tobytes()
             )
         specs = registry.specs()
-        used = [specs[elf_map.name] for elf_map in elf.maps()]
+        used = [specs[elf_map.name] for elf_map in elf.maps() if elf_map.name in specs]
         yield layout_hash(used).encode()
         for spec in sorted(used, key=lambda spec: spec.name):
             yield f" {registry.open(spec.name).info().id}".encode()

@@ -28,6 +28,7 @@ from ciliate_cni.host import HostDevice, HostPair, address_changes
 from ciliate_cni.metrics import CniMetrics, packet_counts
 from ciliate_cni.mover import Mover
 from ciliate_cni.pods import Pods
+from ciliate_cni.points import Points
 from ciliate_cni.removal import Removal
 from ciliate_cni.server import CniServer
 from ciliate_cni.tcxlinks import TcxLinks
@@ -35,6 +36,7 @@ from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
 
 CLAIMS = claims_table("cni")
 _PINS_INTERVAL = 1.0
+_POINTS_INTERVAL = 0.25
 
 
 class Agent:
@@ -55,7 +57,8 @@ class Agent:
         self._claims = context.tables.writer(CLAIMS)
         self._claiming = asyncio.Lock()
         self.pods = Pods(context.store, context.node.name, self._pod_changed, self._namespace_changed)
-        self.metrics = CniMetrics(context.metrics, self._states, self._packets)
+        self.points = Points(context.maps)
+        self.metrics = CniMetrics(context.metrics, self._states, self._packets, self.points.rows)
         self._activity = Activity()
         self._tcx_links = TcxLinks(context.node.bpffs / "links")
         self._mover: Mover | None = None
@@ -179,6 +182,7 @@ class Agent:
             tasks.create_task(self._collect(loaded))
             tasks.create_task(self._late_deletions(verbs))
             tasks.create_task(self._keep_pins(loaded))
+            tasks.create_task(self._keep_points())
             if self.config.install:
                 await asyncio.to_thread(conflist.install, self.config, self.socket)
             self.context.health.ready("cni")
@@ -218,6 +222,11 @@ class Agent:
             except (OSError, MapOwnedError) as error:
                 self.context.health.not_ready(f"pins were removed by somebody and can't be put back: {error}", "pins")
             await asyncio.sleep(_PINS_INTERVAL)
+
+    async def _keep_points(self) -> None:
+        while True:
+            await self.context.worker.call(self.points.look)
+            await asyncio.sleep(_POINTS_INTERVAL)
 
     async def _late_deletions(self, verbs: Verbs) -> None:
         """A shim that gave up on us just before we answered has written its deletion down after we had looked."""

@@ -30,6 +30,7 @@ def routes(agent: Agent) -> Iterable[Route]:
         ),
         Route("GET", "/bpf/ct", served.conntrack, "Every conntrack entry."),
         Route("GET", "/bpf/metrics", served.metrics, "Packets and bytes by reason and direction."),
+        Route("GET", "/points", served.points, "Plugins' programs in a packet's path: slot, counts, sampled time."),
         Route(
             "GET", "/monitor", served.monitor, "The data path's events as they come; query: type, from, to, related."
         ),
@@ -69,6 +70,9 @@ class _Served:
             for reason, direction, packets, size in packet_counts(items)
         ]
 
+    async def points(self, _: Request) -> list[dict[str, Any]]:
+        return self._agent.points.rows()
+
     async def monitor(self, request: Request) -> AsyncIterator[dict[str, Any]]:
         keep = records.selection(request.query)
         subscription = self._agent.context.batches.subscribe(_STREAM_BATCHES)
@@ -77,7 +81,8 @@ class _Served:
                 yield {"lost": delivery.lost}
             for batch in delivery.events:
                 for event in batch[keep(batch)]:
-                    yield records.named_rules(records.event(event), self._rule_sets.rows)
+                    shown = records.named_rules(records.event(event), self._rule_sets.rows)
+                    yield shown | {"plugin": self._agent.points.name_of(int(event["plugin_slot"]))}
 
     def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
         policy = self._agent.policies.get(endpoint.id)

@@ -96,7 +96,8 @@ def _line(event: dict[str, Any]) -> str:
         f"{_end(event, 'source')} (identity {event['source_identity']}) ->"
         f" {_end(event, 'destination')} (identity {event['destination_identity']})"
     )
-    what = f"drop ({event['drop_reason']})" if event["type"] == "drop" else event["type"]
+    whose = f" {event['plugin']}" if event.get("plugin") else ""
+    what = f"drop ({event['drop_reason']}{whose})" if event["type"] == "drop" else event["type"]
     flags = f" {event['tcp_flags']}" if event["tcp_flags"] else ""
     sides = [f"{side} {', '.join(event[f'rules_{side}'])}" for side in ("egress", "ingress") if event[f"rules_{side}"]]
     rules = f" by {'; '.join(sides)}" if sides else ""

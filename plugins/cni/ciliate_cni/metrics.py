@@ -16,11 +16,16 @@ from ciliate_cni.conntrack import Collected
 PacketCounts = Callable[[], list[tuple[int, int, int, int]]]
 """(reason, direction, packets, bytes) of every counter that is not zero."""
 
+PointRows = Callable[[], list[dict[str, Any]]]
+"""As `Points.rows`."""
+
 
 class CniMetrics:
     """What the plugin counts itself."""
 
-    def __init__(self, metrics: Metrics, endpoints: Callable[[], dict[str, int]], packets: PacketCounts) -> None:
+    def __init__(
+        self, metrics: Metrics, endpoints: Callable[[], dict[str, int]], packets: PacketCounts, points: PointRows
+    ) -> None:
         self._calls = metrics.counter("ciliate_cni_calls_total", "CNI calls.", "verb", "outcome")
         self._seconds = metrics.histogram(
             "ciliate_cni_call_duration_seconds",
@@ -36,6 +41,7 @@ class CniMetrics:
         )
         self._duration = metrics.gauge("cilium_datapath_conntrack_gc_duration_seconds", "Time of the last collection.")
         metrics.registry.register(_Counts(endpoints, packets))
+        metrics.registry.register(_PointCounts(points))
 
     def call(self, verb: str, outcome: str, seconds: float) -> None:
         """Count one CNI call."""
@@ -86,6 +92,34 @@ class _Counts(Collector):
                     forwarded.add_metric([direction], row[place])
             yield dropped
             yield forwarded
+
+
+class _PointCounts(Collector):
+    """What plugins' programs did at the points of a packet's path."""
+
+    def __init__(self, rows: PointRows) -> None:
+        self._rows = rows
+
+    def describe(self) -> list[Metric]:
+        """Nothing: the maps need not be there yet."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Counts by point, plugin and program; times of one packet in 1,024."""
+        rows = self._rows()
+        for what, doc, unit in (
+            ("packets", "Packets that a plugin's program saw.", 1),
+            ("drops", "Packets that it dropped.", 1),
+            ("invalid", "Its answers that are none, taken for CONTINUE.", 1),
+            ("missed", "Packets for which its slot was empty.", 1),
+            ("samples", "Packets of which the time was taken.", 1),
+            ("time", "Seconds that these took.", 1e9),
+        ):
+            name = "sampled_seconds" if what == "time" else what
+            family = CounterMetricFamily(f"ciliate_point_{name}_total", doc, labels=["point", "plugin", "program"])
+            for row in rows:
+                family.add_metric([row["point"], row["plugin"], row["program"]], row[what] / unit)
+            yield family
 
 
 def direction_name(direction: int) -> str:

@@ -10,8 +10,10 @@ from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
 from ciliate.maps.spec import MapSpec
 from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
+from ciliate.model.datapath import SWITCHES_MAP
 from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINTS, ENDPOINTS_MAP
 from ciliate.model.event import EVENTS_MAP, PACKETS_MAP
+from ciliate.model.points import FROM_POD_SLOTS_MAP, POINT_PACKET_MAP, POINT_SLOTS_MAP, POINT_STATS_MAP
 from ciliate.plugin import Plugin
 from ciliate.tables.spec import TableSpec
 
@@ -42,7 +44,9 @@ class CniPlugin(Plugin):
     @hookimpl
     def ciliate_maps(self) -> Iterable[MapSpec]:
         """Endpoints, and what the programs keep of flows and packets."""
-        return (ENDPOINTS_MAP, ENDPOINT_IPS_MAP, CONNTRACK_MAP, CONNTRACK_NEW_MAP, EVENTS_MAP, PACKETS_MAP)
+        of_points = (POINT_PACKET_MAP, FROM_POD_SLOTS_MAP, POINT_SLOTS_MAP, POINT_STATS_MAP, SWITCHES_MAP)
+        flows = (CONNTRACK_MAP, CONNTRACK_NEW_MAP)
+        return (ENDPOINTS_MAP, ENDPOINT_IPS_MAP, *flows, EVENTS_MAP, PACKETS_MAP, *of_points)
 
     @hookimpl
     def ciliate_setup(self, context: Context) -> None:

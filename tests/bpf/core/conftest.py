@@ -44,10 +44,10 @@ def registry(root: Path) -> Iterator[MapRegistry]:
         yield made
 
 
-def compile_object(source: Path, target: Path) -> Path:
-    """Compile C to a BPF object."""
+def compile_object(source: Path, target: Path, *more: str) -> Path:
+    """Compile C to a BPF object; more: flags."""
     include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
-    flags = ["-target", "bpf", "-g", "-O2", "-mcpu=v3", "-Wall", "-Werror", include]
+    flags = ["-target", "bpf", "-g", "-O2", "-mcpu=v3", "-Wall", "-Werror", include, *more]
     subprocess.run(["clang-19", *flags, "-c", str(source), "-o", str(target)], check=True)
     return target
 

@@ -15,7 +15,7 @@ from ciliate.drain import EventRing
 from ciliate.maps.map import Map
 from ciliate.maps.registry import MapRegistry
 from ciliate.maps.spec import MapSpec
-from ciliate.model import conntrack, datapath, endpoint, event, ipcache, policy, service
+from ciliate.model import conntrack, datapath, endpoint, event, ipcache, points, policy, service
 from ciliate.model.policy import Direction
 from ciliate.model.reasons import DropReason
 from ciliate.programs.object import ProgramSet
@@ -33,7 +33,7 @@ DENY = (0xFFFFFF << 8) | 255
 CONNTRACK_ENTRIES = 512
 SMALLER = {"conntrack": CONNTRACK_ENTRIES, "conntrack_new": 4096, "events": 1 << 20}
 REASONS = {int(reason): reason for reason in DropReason}
-MODULES = (conntrack, datapath, endpoint, event, ipcache, policy, service)
+MODULES = (conntrack, datapath, endpoint, event, ipcache, points, policy, service)
 
 
 def packed(address: str) -> bytes:
@@ -142,6 +142,7 @@ class Node:
         self.endpoints[:] = np.zeros(1, endpoint.ENDPOINT_ENTRY)
         self.policies[:] = np.zeros(1, endpoint.ENDPOINT_POLICY_ENTRY)
         self.switches[0] = 0
+        self.map("point_slots").mmap(writable=True)[:] = 0
         self.rule(ALLOW_ALL, rule_set=1, direction=Direction.EGRESS)
         self.rule(ALLOW_ALL, rule_set=1, direction=Direction.INGRESS)
         self.know("10.9.0.1/32", 1, ipcache.IPCACHE_HOST)
