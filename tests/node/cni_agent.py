@@ -1,24 +1,62 @@
-"""An agent with cni, ipam and a policy that allows all: `python -m tests.node.cni_agent CONFIG`."""
+"""An agent with cni, ipam and a policy that allows all: `python -m tests.node.cni_agent CONFIG [WORD ...]`.
+
+Words: `one-way` (endpoints with even ids may only answer), MAP=ENTRIES (as another version that sizes a map otherwise),
+OBJECT:PROGRAM:ORDER (a plugin `stranger` that has this program at from_pod).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ciliate.config import load_settings
+from ciliate.hookspecs import hookimpl
 from ciliate.host import Host
 from ciliate.logs import configure_logs
+from ciliate.maps.spec import MapSpec
+from ciliate.plugin import Plugin
+from ciliate.programs.points import PointProgram
 
 from tests.node.cni_policy import AllowAll
 
 
+class Stranger(Plugin):
+    """Ships one BPF program."""
+
+    name = "stranger"
+
+    def __init__(self, program: PointProgram) -> None:
+        self._program = program
+
+    @hookimpl
+    def ciliate_programs(self) -> Iterable[PointProgram]:
+        return (self._program,)
+
+
+def resize(plugin: Plugin, sizes: dict[str, int]) -> None:
+    """Have a plugin declare maps of other sizes."""
+    declared: list[MapSpec] = list(plugin.ciliate_maps())  # type: ignore[attr-defined]
+    changed = [dataclasses.replace(spec, max_entries=sizes.get(spec.name, spec.max_entries)) for spec in declared]
+    plugin.ciliate_maps = lambda: changed  # type: ignore[attr-defined]
+
+
 def main() -> None:
+    words = sys.argv[2:]
     host = Host.load(load_settings(Path(sys.argv[1]), environment={}), "agent", "agent")
     configure_logs(host.config.log)
-    plugin = AllowAll()
-    host.loaded.manager.register(plugin, name=plugin.name)
-    host.loaded.plugins[plugin.name] = plugin
+    plugins: list[Plugin] = [AllowAll("one-way" in words)]
+    for path, program, order in (word.split(":") for word in words if ":" in word):
+        plugins.append(Stranger(PointProgram("from_pod", Path(path), program, int(order))))
+    for plugin in plugins:
+        host.loaded.manager.register(plugin, name=plugin.name)
+        host.loaded.plugins[plugin.name] = plugin
+    sizes = {name: int(size) for name, _, size in (word.partition("=") for word in words) if size}
+    for plugin in host.loaded.plugins.values():
+        if hasattr(plugin, "ciliate_maps"):
+            resize(plugin, sizes)
     asyncio.run(host.run())
 
 

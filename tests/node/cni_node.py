@@ -77,6 +77,7 @@ class Node:
     network: str = "ciliate"
     policy: str = "allow-all"  # or "real": the plugin policy; or "none"
     before: tuple[str, ...] = ()  # a command that runs the agent's command
+    words: list[str] = field(default_factory=list)  # for tests.node.cni_agent
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
@@ -91,6 +92,10 @@ class Node:
         run("ip", "netns", "add", self.name)
         run("ip", "-n", self.name, "link", "set", "lo", "up")
         self.config = self.folder / "ciliate.yaml"
+        self.write_settings()
+
+    def write_settings(self) -> None:
+        """What the agent reads at its next start."""
         self.config.write_text(yaml.safe_dump(self._settings()))
 
     def _settings(self) -> dict[str, Any]:
@@ -129,7 +134,7 @@ class Node:
 
     def start(self, wait: bool = True) -> None:
         """Start the agent in the node's namespace."""
-        program = [sys.executable, "-m", "tests.node.cni_agent", str(self.config)]
+        program = [sys.executable, "-m", "tests.node.cni_agent", str(self.config), *self.words]
         if self.policy != "allow-all":
             program = [str(Path(sys.executable).parent / "ciliate"), "agent", "--config", str(self.config)]
         command = ["nsenter", f"--net=/run/netns/{self.name}", *self.before, *program]

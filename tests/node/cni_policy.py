@@ -22,6 +22,7 @@ from ciliate.model.endpoint import (
     EndpointPolicy,
 )
 from ciliate.model.ipcache import (
+    IPCACHE,
     IPCACHE_ENTRY,
     IPCACHE_HOST,
     IPCACHE_KEY,
@@ -35,17 +36,22 @@ from ciliate.tables.spec import TableSpec
 
 IDENTITY = 1000
 POLICY = 1
+NOTHING = 2
+"""A policy without entries."""
 
 
 class AllowAll(Plugin):
-    """Policy 1 for every endpoint, and it allows."""
+    """Policy 1 for every endpoint, and it allows. One-way: endpoints with even ids may only answer."""
 
     name = "allow-all"
     needs = ("cni",)
 
+    def __init__(self, one_way: bool = False) -> None:
+        self._one_way = one_way
+
     @hookimpl
     def ciliate_tables(self) -> Iterable[TableSpec[Any]]:
-        return (ENDPOINT_POLICIES,)
+        return (ENDPOINT_POLICIES, IPCACHE)
 
     @hookimpl
     def ciliate_maps(self) -> Iterable[MapSpec]:
@@ -61,6 +67,7 @@ class AllowAll(Plugin):
             policy.update(key, value)
         self._slots = context.maps.open("endpoint_policy", writable=True).mmap(writable=True)
         self._rows = context.tables.writer(ENDPOINT_POLICIES)
+        self._addresses = context.tables.writer(IPCACHE)
         context.spawn("endpoints", self._follow_endpoints)
         context.spawn("addresses", self._follow_claims)
 
@@ -70,7 +77,8 @@ class AllowAll(Plugin):
                 self._slots[number] = (0, 0, 0, 0)
                 self._rows.delete(number)
             for row in changes.upserts:
-                self._slots[row.id] = (IDENTITY, POLICY, POLICY, 0)
+                egress = NOTHING if self._one_way and row.id % 2 == 0 else POLICY
+                self._slots[row.id] = (IDENTITY, POLICY, egress, 0)
                 self._rows.put(
                     EndpointPolicy(
                         id=row.id,
@@ -81,6 +89,8 @@ class AllowAll(Plugin):
                         revision=1,
                     )
                 )
+            if changes.complete:
+                self._rows.complete()
 
     async def _follow_claims(self) -> None:
         ipcache = self._context.maps.open("ipcache", writable=True)
@@ -92,3 +102,5 @@ class AllowAll(Plugin):
                 value["identity"] = claim.identity
                 value["flags"] = IPCACHE_UNRESOLVED if claim.unresolved else IPCACHE_HOST
                 ipcache.update(key, value)
+            if changes.complete:
+                self._addresses.complete()

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "carry.h"
 #include "flow_new.h"
 
 /* Beside drop reasons (positive) and 0. */
@@ -79,7 +80,7 @@ __noinline int flow_on_leg(struct packet *packet, __u32 leg)
 	if (!packet)
 		return FLOW_NOT_FOUND;
 	packet->key.leg = leg;
-	entry = bpf_map_lookup_elem(&conntrack, &packet->key);
+	entry = conntrack_find(packet);
 	if (entry) {
 		reason = flow_known(packet, entry, 1);
 		if (reason != FLOW_NOT_FOUND)
@@ -98,6 +99,8 @@ __noinline int flow_slow(struct packet *packet, struct conntrack_entry *entry)
 
 	if (!packet)
 		return DROP_INVALID_PACKET;
+	if (unlikely(!entry && packet->switches & SWITCH_CARRY))
+		entry = conntrack_carried(packet);
 	if (entry)
 		reason = flow_known(packet, entry, 1);
 	if (reason == FLOW_NOT_FOUND && flow_may_be_new(packet)) {

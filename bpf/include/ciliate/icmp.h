@@ -56,7 +56,7 @@ static __always_inline struct conntrack_entry *icmp_entry(struct packet *packet,
 	struct conntrack_entry *entry;
 
 	packet->side = !conntrack_key_of(&packet->key, &packet->inner, packet->inner_protocol, leg);
-	entry = bpf_map_lookup_elem(&conntrack, &packet->key);
+	entry = conntrack_find(packet);
 	if (!entry)
 		entry = bpf_map_lookup_elem(&conntrack_new, &packet->key);
 	if (!entry || !flow_is_here(packet, entry) ||

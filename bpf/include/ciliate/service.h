@@ -127,7 +127,7 @@ static __always_inline int service_port_is_taken(struct packet *packet, __be16 p
 
 	packet->now.source_port = port;
 	packet->side = conntrack_key_of(&packet->key, &packet->now, packet->protocol, LEG_BOTH);
-	entry = bpf_map_lookup_elem(&conntrack, &packet->key);
+	entry = conntrack_find(packet);
 	if (!entry)
 		entry = bpf_map_lookup_elem(&conntrack_new, &packet->key);
 	if (!entry || conntrack_is_over(entry, packet->protocol, bpf_jiffies64()))

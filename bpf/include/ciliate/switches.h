@@ -11,6 +11,7 @@
 #define SWITCH_SPLIT (1U << 1)    /* set by programs: conntrack has entries of one leg */
 #define SWITCH_MAPPED (1U << 2)   /* set by programs: conntrack has translated flows */
 #define SWITCH_POINTS 8
+#define SWITCH_CARRY (1U << 16)   /* set by user space: conntrack_old has flows */
 
 /* Slot 0 is the mask word. */
 struct {

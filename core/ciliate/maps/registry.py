@@ -1,12 +1,14 @@
 """The one place that makes, pins, opens and deletes maps.
 
-Under the root, in a bpffs: `maps/<name>` pins, `old/<name>` maps whose layout has changed, `layouts/<name>` links that
-name the fields a map was made with, `owners/<name>` locks. (bpffs forbids dots in names.)
+Under the root, in a bpffs: `maps/<name>` pins, `new/<name>` maps of a changed layout until `swap`, `old/<name>` what
+they took the place of, `layouts/<name>` links that name the fields a map was made with, `owners/<name>` locks. (bpffs
+forbids dots in names.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 from collections.abc import Iterable
@@ -20,10 +22,11 @@ from ciliate.kernel.errors import KernelError
 from ciliate.maps import ownership
 from ciliate.maps.layout import Layout, LayoutChanged, layout_hash, layout_of_fd, layout_of_spec
 from ciliate.maps.map import Map
-from ciliate.maps.spec import MapSpec
+from ciliate.maps.spec import MapFlag, MapSpec, Writer
 
 _log = structlog.get_logger("maps")
-_FRESH = "-new"  # of a pin that is about to take its place
+_FRESH, _OLD = "-new", "-old"  # of a pin that is about to take its place, of a link that did
+_FOLDERS = ("maps", "new", "old", "layouts", "owners")
 
 
 class MapDeclarationError(ValueError):
@@ -67,20 +70,65 @@ class MapRegistry:
         return self._owners[self._spec(name).name]
 
     def create(self) -> list[LayoutChanged]:
-        """Make or adopt every declared map that this process does not own yet; what had to give way to a new layout.
+        """Make or adopt every declared map that this process does not own yet; those whose layout has changed.
 
-        A pin with an equal layout is adopted with its content. Another is moved to `old/` and a new, empty map takes
-        its place; the log names it. Raises KernelError (no bpffs, no permission), MapOwnedError.
+        A pin with an equal layout is adopted with its content. Beside another a new, empty map is made, which this
+        process opens from now on; programs that are attached go on with the pinned one until `swap`. Raises
+        KernelError (no bpffs, no permission), MapOwnedError.
         """
         wanted = [spec for name, spec in self._specs.items() if name not in self._owned]
         if not wanted:
             return []
         self._make_folders()
+        wanted.sort(key=lambda spec: bool(spec.predecessor_of))
         changes = [change for spec in wanted if (change := self._create(spec)) is not None]
         for change in changes:
             _log.warning("map_layout_changed", map=change.name, writer=change.writer.value, detail=str(change))
         self.changes += changes
         return changes
+
+    def swap(self, names: Iterable[str] | None = None) -> None:
+        """Pin new maps in the place of those whose layout had changed, all or some, once their programs are attached.
+
+        What gave way is kept in `old/` until `drop_old`.
+        """
+        chosen = [change for change in self.changes if names is None or change.name in names]
+        self.changes = [change for change in self.changes if change not in chosen]
+        layouts = self.root / "layouts"
+        for change in chosen:
+            name = change.name
+            _remove(change.kept)
+            (self.folder / name).rename(change.kept)
+            if (layouts / name).is_symlink():
+                (layouts / name).rename(layouts / f"{name}{_OLD}")
+            (layouts / f"{name}{_FRESH}").rename(layouts / name)
+            # whoever dies before the next line finds the map in `new`
+            (self.root / "new" / name).rename(self.folder / name)
+
+    def keep_old(self) -> list[LayoutChanged]:
+        """The programs for new maps were refused: go back to pinned ones where that can be; what stays changed.
+
+        It can for tables that programs write, if only their sizes differ: nobody has filled the new ones.
+        """
+        for change in list(self.changes):
+            owned = self._owned[change.name]
+            spec = dataclasses.replace(owned.spec, max_entries=max(1, change.old.max_entries))
+            fields = _fields(self.root / "layouts" / change.name)
+            if change.writer is Writer.USER or "HASH" not in spec.kind.name or layout_of_spec(spec) != change.old:
+                continue
+            if fields in (None, layout_hash([spec])):
+                fd = syscall.get_pinned(self.folder / change.name)
+                os.dup2(fd, owned.fd, inheritable=False)  # who has opened the map by now has the old one from now on
+                os.close(fd)
+                owned.spec = spec
+                _remove(self.root / "new" / change.name)
+                self.changes.remove(change)
+        return self.changes
+
+    def kept(self) -> list[str]:
+        """Names of the maps in `old/`."""
+        folder = self.root / "old"
+        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
     def open(self, which: str | MapSpec, writable: bool = False) -> Map:
         """A map: this process's own, or (for reading only) another's, by its spec or declared name.
@@ -129,16 +177,23 @@ class MapRegistry:
         return lost
 
     def drop_old(self, names: Iterable[str] | None = None) -> None:
-        """Let go of maps whose layout had changed, all of them or some: nobody reads them through any more."""
+        """Let go of maps whose layout had changed, all of them or some: nobody reads them through any more.
+
+        Maps that stood for them (`predecessor_of`) are empty ones from now on, for sets loaded from now on.
+        """
         with contextlib.suppress(FileNotFoundError):
             for entry in list((self.root / "old").iterdir()):
                 if names is None or entry.name in names:
                     _remove(entry)
+        for spec in self._specs.values():
+            if spec.predecessor_of and spec.name in self._owned:
+                self._owned.pop(spec.name).close()
+        self.create()
 
     def delete_all(self) -> None:
         """Uninstall: unpin every map under the root, whoever made it, and the registry's folders. Idempotent."""
         self.close()
-        for folder in ("maps", "old", "layouts", "owners"):
+        for folder in _FOLDERS:
             _remove(self.root / folder)
 
     def close(self) -> None:
@@ -164,7 +219,7 @@ class MapRegistry:
         return self._specs[name]
 
     def _make_folders(self) -> None:
-        for folder in ("", "maps", "old", "layouts", "owners"):  # the root first: it is named where a bpffs lacks
+        for folder in ("", *_FOLDERS):  # the root first: it is named where a bpffs lacks
             bpffs.ensure_folder(self.root / folder)
 
     def _mark_fields(self, spec: MapSpec) -> None:
@@ -175,37 +230,62 @@ class MapRegistry:
     def _create(self, spec: MapSpec) -> LayoutChanged | None:
         if spec.name not in self._locks:
             self._locks[spec.name] = ownership.acquire(self.root / "owners", spec.name)
-        fd, old = self._pinned(spec)
-        if fd is not None and old == layout_of_spec(spec) and self._same_fields(spec):
-            self._owned[spec.name] = Map(spec, fd)
+        if spec.predecessor_of and (found := self._predecessor(spec)) is not None:
+            self._owned[spec.name] = found
             return None
-        if fd is not None:
-            os.close(fd)
-        self._owned[spec.name] = self._make(spec, aside=old is not None)
+        path, staged, link = self.folder / spec.name, self.root / "new" / spec.name, self.root / "layouts" / spec.name
+        fresh_link = link.with_name(f"{spec.name}{_FRESH}")
+        if not os.path.lexists(path) and os.path.lexists(staged):  # a swap that death cut short
+            with contextlib.suppress(FileNotFoundError):
+                fresh_link.rename(link)
+            staged.rename(path)
+        if not os.path.lexists(path):
+            self._make(spec, path, link)
+            return None
+        old = self._adopt(spec, path, link)
         if old is None:
+            _remove(staged)
             return None
+        if self._adopt(spec, staged, fresh_link) is not None:
+            self._make(spec, staged, fresh_link)
         return LayoutChanged(spec.name, spec.writer, old, layout_of_spec(spec), self.root / "old" / spec.name)
 
-    def _pinned(self, spec: MapSpec) -> tuple[int | None, Layout | None]:
-        """What is pinned under a map's name: its descriptor and layout; (None, not a map) for what is stray."""
-        path = self.folder / spec.name
-        if not os.path.lexists(path):
-            return None, None
+    def _adopt(self, spec: MapSpec, path: Path, link: Path) -> Layout | None:
+        """Own what is pinned; the layout of what is there instead (kind -1: no map, or nothing)."""
         try:
             fd = syscall.get_pinned(path)
         except KernelError as error:
             if error.errno == errno.EPERM:
                 raise
-            return None, Layout(-1, 0, 0, 0, 0)
-        return fd, layout_of_fd(fd)
+            return Layout(-1, 0, 0, 0, 0)
+        found = layout_of_fd(fd)
+        if found == layout_of_spec(spec) and _fields(link) in (None, layout_hash([spec])):
+            self._owned[spec.name] = Map(spec, fd)
+            return None
+        os.close(fd)
+        return found
 
-    def _same_fields(self, spec: MapSpec) -> bool:
-        link = self.root / "layouts" / spec.name
-        return not link.is_symlink() or str(link.readlink()) == layout_hash([spec])
+    def _predecessor(self, spec: MapSpec) -> Map | None:
+        """The map that another is about to give way to, or gave, if its layout is the one wanted."""
+        name, layouts = spec.predecessor_of, self.root / "layouts"
+        changing = any(change.name == name for change in self.changes) or os.path.lexists(self.root / "new" / name)
+        path = self.folder / name if changing else self.root / "old" / name
+        try:
+            fd = syscall.get_pinned(path)
+        except KernelError:
+            return None
+        found = layout_of_fd(fd)
+        same = dataclasses.replace(spec, name=name, max_entries=max(1, found.max_entries), flags=MapFlag(found.flags))
+        fields = _fields(layouts / (name if changing else f"{name}{_OLD}"))
+        if found == layout_of_spec(same) and fields in (None, layout_hash([same])):
+            return Map(dataclasses.replace(same, name=spec.name), fd)
+        os.close(fd)
+        _log.warning("map_not_read_through", map=name, reason=f"it is {found}; {spec.name} is {layout_of_spec(spec)}")
+        return None
 
-    def _make(self, spec: MapSpec, aside: bool) -> Map:
-        """Make and pin a map. The new pin is complete before the old one moves, so a crash leaves one or the other."""
-        fresh, path = self.folder / f"{spec.name}{_FRESH}", self.folder / spec.name
+    def _make(self, spec: MapSpec, path: Path, link: Path) -> None:
+        """Make, own and pin a map."""
+        fresh = path.with_name(f"{path.name}{_FRESH}")
         _remove(fresh)
         layout = layout_of_spec(spec)
         fd = syscall.map_create(
@@ -213,15 +293,19 @@ class MapRegistry:
         )
         try:
             syscall.pin(fd, fresh)
-            if aside:
-                _remove(self.root / "old" / spec.name)
-                path.rename(self.root / "old" / spec.name)
-            self._mark_fields(spec)
+            _remove(path)
+            _remove(link)
+            link.symlink_to(layout_hash([spec]))
             fresh.rename(path)
         except BaseException:
             os.close(fd)
             raise
-        return Map(spec, fd)
+        self._owned[spec.name] = Map(spec, fd)
+
+
+def _fields(link: Path) -> str | None:
+    """The hash that a map was made with; None if nobody wrote it down."""
+    return str(link.readlink()) if link.is_symlink() else None
 
 
 def _remove(path: Path) -> None:

@@ -55,6 +55,8 @@ class MapSpec:
     doc: str
     flags: MapFlag = MapFlag.NONE
     writer: Writer = Writer.USER
+    predecessor_of: str = ""
+    """Not a map of its own: what the named one gave way to, if it had this key and value; else an empty map."""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= NAME_MAX:

@@ -64,6 +64,9 @@ CONNTRACK_ENTRY = np.dtype(
     ]
 )
 
+CONNTRACK_ENTRY_OLD = CONNTRACK_ENTRY
+"""The entry of the program set before this one: another where the layout has changed (bpf/include/ciliate/carry.h)."""
+
 VERDICT_EGRESS = 1 << 32
 VERDICT_INGRESS = 1 << 33
 VERDICT_AUDIT = 1 << 34
@@ -93,6 +96,17 @@ CONNTRACK_NEW_MAP = MapSpec(
     65_536,
     "Tuple and leg of a flow that nobody has answered yet.",
     writer=Writer.PROGRAM,
+)
+
+CONNTRACK_OLD_MAP = MapSpec(
+    "conntrack_old",
+    MapKind.HASH,
+    CONNTRACK_KEY,
+    CONNTRACK_ENTRY_OLD,
+    1,
+    "While program sets are exchanged: what conntrack gave way to. Empty at all other times.",
+    writer=Writer.PROGRAM,
+    predecessor_of="conntrack",
 )
 
 COLLECT_MAX = 1024

@@ -58,7 +58,8 @@ class Switch(enum.IntFlag):
     SERVICES = 1 << 0  # set by who writes services: packets of pods are looked up in them
     SPLIT = 1 << 1  # set by programs: conntrack has entries of one leg
     MAPPED = 1 << 2  # set by programs: conntrack has translated flows
-    POINTS = 1 << 8  # the first of the extension points' bits
+    POINTS = 1 << 8  # the first of the extension points' bits: byte 1 is user space's, which stores it whole
+    CARRY = 1 << 16  # set while program sets are exchanged: conntrack_old has flows; byte 2 likewise
 
 
 SWITCHES_MAP = MapSpec(

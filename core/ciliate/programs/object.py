@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -33,7 +33,7 @@ _log = structlog.get_logger("programs")
 class ProgramSet:
     """Programs by name. `hash` changes with the object file, the constants, the maps and their layouts.
 
-    `maps`: names of the maps they run on; `called`: the helpers they call (both of a set loaded here).
+    `maps`: names of the maps they run on (empty if unknown); `called`: the helpers they call (of a set loaded here).
     """
 
     def __init__(
@@ -63,19 +63,30 @@ class ProgramSet:
 
     @classmethod
     def load_or_adopt(
-        cls, path: Path, registry: MapRegistry, folder: Path, rodata: Mapping[str, Constant] | None = None
+        cls,
+        path: Path,
+        registry: MapRegistry,
+        folder: Path,
+        rodata: Mapping[str, Constant] | None = None,
+        test: Callable[[Self], None] = lambda _: None,
     ) -> tuple[Self, bool]:
         """The pinned set if it is current, else a freshly loaded and pinned one; True if it was loaded.
 
-        Current: pinned with the same hash, that is the same object, constants and maps. A set that can't be loaded
-        leaves the pins as they were.
+        Current: pinned with the same hash, that is the same object, constants and maps. A set that can't be loaded,
+        or that fails its test (which raises), leaves the pins as they were.
         """
         with ElfObject(path) as elf:
-            _prepare_maps(elf, registry)
+            maps = _prepare_maps(elf, registry)
             if (pinned := cls.open_pinned(folder, _hash(elf, registry, rodata or {}))) is not None:
+                pinned.maps = frozenset(one.name for one in maps)
                 return pinned, False
             loaded = cls._load(elf, registry, rodata or {})
-        loaded.pin(folder)
+        try:
+            test(loaded)
+            loaded.pin(folder)
+        except BaseException:
+            loaded.close()
+            raise
         return loaded, True
 
     @classmethod

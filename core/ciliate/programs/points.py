@@ -66,6 +66,7 @@ class Offer:
                 (self.folder / name).unlink(missing_ok=True)
             (self.folder / "order").symlink_to(str(wanted.order))
             programs.program(wanted.program).pin(self.folder / "program")
+            registry.swap(programs.maps)
 
     def answer(self) -> str:
         """What the keeper says: `slot N`, another text for a refusal, or nothing yet."""

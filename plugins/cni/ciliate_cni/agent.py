@@ -29,6 +29,7 @@ from ciliate_cni.metrics import CniMetrics, packet_counts
 from ciliate_cni.mover import Mover
 from ciliate_cni.pods import Pods
 from ciliate_cni.points import Points
+from ciliate_cni.programs import REFUSED, Programs
 from ciliate_cni.removal import Removal
 from ciliate_cni.server import CniServer
 from ciliate_cni.tcxlinks import TcxLinks
@@ -102,17 +103,19 @@ class Agent:
             held.push_async_callback(call, devices.close)
             pair = await call(device.ensure)
             await call(device.route, pair, self.ipam.ranges())
-            loaded = await call(
-                datapath.load,
-                datapath.object_file(self.config.programs),
-                self.context.maps,
-                self.context.node.bpffs,
-                pair,
-                families,
-            )
-            held.push_async_callback(call, loaded.close)
-            mover = await self._adopt(devices, loaded)
-            await self._serve(device, devices, pair, loaded, mover)
+            path = datapath.object_file(self.config.programs)
+            programs = Programs(self.context, path, devices, self._tcx_links, pair, families)
+            held.push_async_callback(programs.close)
+            await programs.load()
+            if not programs.exchanging:
+                await programs.attach(self.endpoints.all())
+            await self._adopt(devices, None if programs.exchanging else programs.loaded)
+            await programs.unblocked()
+            if programs.exchanging:
+                await self._claim(device)
+                await programs.exchange(self.endpoints.all(), self.points)
+            mover = await self._make_mover(programs.loaded)
+            await self._serve(device, devices, pair, programs.loaded, mover)
 
     async def _await_ranges(self) -> set[int]:
         """Wait until this node has pod ranges; their families."""
@@ -122,11 +125,14 @@ class Agent:
                 return {r.family for r in ranges}
         raise RuntimeError("the table of ranges has ended")
 
-    async def _adopt(self, devices: Devices, loaded: Datapath) -> Mover:
-        """Take over the last life's endpoints as they are; repair what is wrong, forget what is gone."""
+    async def _adopt(self, devices: Devices, loaded: Datapath | None) -> None:
+        """Take over the last life's endpoints as they are; repair what is wrong, forget what is gone.
+
+        loaded: what they must run; None while they run an older set.
+        """
         log = self.context.log
         known = self.endpoints.all()
-        damages = await self.context.worker.call(devices.survey, known, loaded.from_pod)
+        damages = await self.context.worker.call(devices.survey, known, loaded and loaded.from_pod)
         for damage in damages:
             log.warning(
                 "endpoint", id=damage.endpoint, wrong=damage.what, done="forgotten" if damage.lost else "repaired"
@@ -140,13 +146,14 @@ class Agent:
             self.ipam.release(attachment)
         removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
         self.endpoints.release_all()
-        known = self.endpoints.all()
-        links = self._tcx_links
-        moved = await self.context.worker.call(links.adopt, [e.id for e in known], loaded.from_pod)
-        self._mover = Mover(self.config, self.context.worker, links, self.endpoints, self._activity, moved)
         mended = self.endpoints.fill_maps()
         self.endpoints.complete()
         log.info("endpoints adopted", endpoints=len(kept), orphans_removed=removed, entries_mended=mended)
+
+    async def _make_mover(self, loaded: Datapath) -> Mover:
+        known, links = self.endpoints.all(), self._tcx_links
+        moved = await self.context.worker.call(links.adopt, [e.id for e in known], loaded.from_pod)
+        self._mover = Mover(self.config, self.context.worker, links, self.endpoints, self._activity, moved)
         return self._mover
 
     async def _serve(
@@ -256,7 +263,7 @@ class Agent:
 
     def _reasons(self) -> list[str]:
         """Why a new pod would not be connected now."""
-        reasons = self.context.health.reasons
+        reasons = [r for r in self.context.health.reasons if not r.startswith(f"{REFUSED}:")]
         if self.policies.stale:
             reasons = [*reasons, "nobody writes the table endpoint_policies: is the plugin policy enabled and healthy?"]
         return reasons

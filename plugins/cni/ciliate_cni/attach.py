@@ -112,17 +112,28 @@ class Devices:
             self.reap_all()
         return [link.name for link in doomed]
 
-    def survey(self, endpoints: Iterable[Endpoint], program: Program) -> list[Damage]:
-        """Look at every endpoint's host end; put right what can be without touching a packet, report what can't."""
+    def replace(self, endpoints: Iterable[Endpoint], program: Program) -> int:
+        """Have every endpoint's host end that runs another program run this one, from one packet to the next."""
+        present = {link.index for link in links.list_links(self._host)}
+        indexes = [index for one in endpoints if (index := host_index(one.id)) in present]
+        others = [index for index in indexes if _attached(index) not in (program.info().id, None)]
+        for index in others:
+            attach_clsact(index, program)
+        return len(others)
+
+    def survey(self, endpoints: Iterable[Endpoint], program: Program | None) -> list[Damage]:
+        """Look at every endpoint's host end; put right what can be without touching a packet, report what can't.
+
+        program: what each must run; None while they run an older one.
+        """
         present = {link.index: link for link in links.list_links(self._host)}
-        number = program.info().id
         damages = []
         for endpoint in endpoints:
             link = present.get(host_index(endpoint.id))
             if link is None or link.name != endpoint.host_interface or link.group != MADE:
                 damages.append(Damage(endpoint.id, f"{endpoint.host_interface} is gone", lost=True))
                 continue
-            wrong = self._mend(link, program, number)
+            wrong = self._mend(link, program)
             if wrong:
                 damages.append(Damage(endpoint.id, "; ".join(wrong), lost=False))
         return damages
@@ -140,10 +151,10 @@ class Devices:
         with namespaces.inside(netns, self._home), nl.NetlinkSocket() as pod:
             return wrong + _inspect_pod_end(pod, endpoint)
 
-    def _mend(self, link: links.Link, program: Program, program_id: int) -> list[str]:
+    def _mend(self, link: links.Link, program: Program | None) -> list[str]:
         wrong = []
-        if _attached(link.index) != program_id:
-            wrong.append("its program was replaced")
+        if program is not None and _attached(link.index) != program.info().id:
+            wrong.append("it had lost its program")
             attach_clsact(link.index, program)
         if not link.flags & links.UP:
             wrong.append(f"{link.name} was down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -59,10 +60,100 @@ def test_a_changed_map_is_made_anew_and_the_old_one_kept(registry: MapRegistry, 
         (change,) = again.create()
         assert (change.name, again.changes) == ("declared", [change])
         assert again.open("declared").count() == 0
-        assert change.kept.exists()
+        with MapRegistry(again.root) as reader:
+            attached = reader.open(DECLARED)
+            assert attached.count() == 1  # until the programs of the new one are attached
+            attached.close()
+        again.swap()
+        assert change.kept.exists() and again.changes == []
         assert again.names() == ["declared"]
         again.drop_old()
         assert not change.kept.exists()
+
+
+def test_a_new_map_that_was_not_swapped_yet_is_found_again(registry: MapRegistry) -> None:
+    changed = dataclasses.replace(DECLARED, max_entries=7)
+    registry.declare(DECLARED, "policy")
+    registry.create()
+    with restarted(registry) as second:
+        second.declare(changed, "policy")
+        second.create()
+        number = second.open("declared").info().id
+        with restarted(second) as third:
+            third.declare(changed, "policy")
+            assert len(third.create()) == 1
+            assert third.open("declared").info().id == number
+            with restarted(third) as fourth:  # back to the version before
+                fourth.declare(DECLARED, "policy")
+                assert fourth.create() == []
+                assert fourth.open("declared").info().id != number
+                assert list((fourth.root / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_a_swap_that_death_cuts_short_is_finished_at_the_next_start(
+    registry: MapRegistry, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    changed = dataclasses.replace(DECLARED, max_entries=7)
+    registry.declare(DECLARED, "policy")
+    registry.create()
+    with restarted(registry) as second:
+        second.declare(changed, "policy")
+        second.create()
+        number = second.open("declared").info().id
+        rename, done = Path.rename, []
+
+        def dies(self: Path, target: Path) -> Path:
+            done.append(target)
+            if len(done) > steps:
+                raise SystemExit
+            return rename(self, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "rename", dies)
+            with contextlib.suppress(SystemExit):
+                second.swap()
+        with restarted(second) as third:
+            third.declare(changed, "policy")
+            assert third.create() == []
+            assert third.open("declared").info().id == number
+            assert third.names() == ["declared"]
+
+
+def test_a_map_stands_for_what_another_gave_way_to(registry: MapRegistry) -> None:
+    before = dataclasses.replace(DECLARED, name="declared_old", max_entries=1, predecessor_of="declared")
+    for spec in (DECLARED, before):
+        registry.declare(spec, "policy")
+    registry.create()
+    registry.open("declared", writable=True).update(KEY, (5, 0, 0))
+    empty = registry.open("declared_old").info().id
+    number = registry.open("declared").info().id
+    with restarted(registry) as again:
+        for spec in (dataclasses.replace(DECLARED, max_entries=7), before):
+            again.declare(spec, "policy")
+        again.create()
+        assert again.open("declared_old").info().id == number
+        again.swap()
+        with restarted(again) as third:
+            for spec in (dataclasses.replace(DECLARED, max_entries=7), before):
+                third.declare(spec, "policy")
+            assert third.create() == []
+            assert third.open("declared_old").info().id == number
+            third.drop_old()
+            assert third.open("declared_old").info().id == empty
+
+
+def test_what_has_other_fields_is_not_read_through(registry: MapRegistry) -> None:
+    registry.declare(DECLARED, "policy")
+    registry.create()
+    with restarted(registry) as again:
+        changed = dataclasses.replace(DECLARED, value=OTHER_FIELDS)
+        again.declare(changed, "policy")
+        again.declare(
+            dataclasses.replace(changed, name="declared_old", max_entries=1, predecessor_of="declared"), "policy"
+        )
+        again.create()
+        assert again.open("declared_old").info().max_entries == 1
 
 
 def test_stray_things_in_the_folder_do_no_harm(registry: MapRegistry) -> None:
@@ -72,6 +163,7 @@ def test_stray_things_in_the_folder_do_no_harm(registry: MapRegistry) -> None:
     registry.declare(DECLARED, "policy")
     registry.declare(COUNTERS, "policy")
     assert [change.name for change in registry.create()] == ["declared"]
+    registry.swap()
     assert set(registry.names()) == {"counters", "declared"}
     registry.delete_all()
     assert list(registry.root.iterdir()) == []

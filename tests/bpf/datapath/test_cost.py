@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tests.bpf.datapath.test_flows import connect
 A, B, C = PODS[:3]
 LIMIT_NS = 1500
 EMPTY_POINT_NS = 2.0
-ROUNDS, RUNS = 60, 100_000
+LOADS, ROUNDS, RUNS = 12, 5, 100_000
 
 
 def test_an_established_packet_costs_little(node: Node, family: Family) -> None:
@@ -43,19 +44,23 @@ def without_points(folder: Path) -> Path:
     return compile_object(folder / "node.bpf.c", folder / datapath.OBJECT, f"-I{folder / 'include'}")
 
 
-def test_an_empty_point_costs_nothing(node: Node, tmp_path: Path) -> None:
-    """The least of alternating runs: what else the machine does only ever adds."""
+def test_an_empty_point_costs_nothing(node: Node, program_object: Path, tmp_path: Path) -> None:
+    """The least of alternating runs of programs loaded several times: where the kernel puts one costs up to 5 ns."""
     connect(node, FAMILIES[0])
     node.endpoints[B.id]["host_mac"] = np.frombuffer(mac_bytes(A.mac), np.uint8)
     frame = bytes(Ether(src=A.mac, dst=A.host_mac) / FAMILIES[0].tcp(A, B, flags="A"))
     context = node.context(A.ifindex)
-    with ProgramSet.load(without_points(tmp_path), node.registry, SETTINGS) as other:
-        programs = {"with": node.programs.program("from_pod"), "without": other.program("from_pod")}
-        best = dict.fromkeys(programs, 1 << 30)
-        for number in range(ROUNDS):
-            for name, program in programs.items():
-                best[name] = min(best[name], program.test_run(frame, context, RUNS).duration_ns)
-            if number > ROUNDS // 4 and best["with"] - best["without"] <= EMPTY_POINT_NS:
-                break
+    objects = {"with": program_object, "without": without_points(tmp_path)}
+    best = dict.fromkeys(objects, 1 << 30)
+    for number in range(LOADS):
+        with ExitStack() as held:
+            loaded = {
+                name: held.enter_context(ProgramSet.load(path, node.registry, SETTINGS)).program("from_pod")
+                for name, path in objects.items()
+            }
+            for name in [*loaded] * ROUNDS:
+                best[name] = min(best[name], loaded[name].test_run(frame, context, RUNS).duration_ns)
+        if number > 1 and best["with"] - best["without"] <= EMPTY_POINT_NS:
+            break
     print(f"an established packet: {best['with']} ns with an empty point, {best['without']} ns without one")
     assert best["with"] - best["without"] <= EMPTY_POINT_NS
