@@ -1,7 +1,7 @@
 """An agent with cni, ipam and a policy that allows all: `python -m tests.node.cni_agent CONFIG [WORD ...]`.
 
 Words: `one-way` (endpoints with even ids may only answer), MAP=ENTRIES (as another version that sizes a map otherwise),
-OBJECT:PROGRAM:ORDER (a plugin `stranger` that has this program at from_pod).
+or what tests.node.stranger takes, which then is one of the plugins.
 """
 
 from __future__ import annotations
@@ -9,31 +9,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from ciliate.config import load_settings
-from ciliate.hookspecs import hookimpl
 from ciliate.host import Host
 from ciliate.logs import configure_logs
 from ciliate.maps.spec import MapSpec
 from ciliate.plugin import Plugin
-from ciliate.programs.points import PointProgram
 
 from tests.node.cni_policy import AllowAll
-
-
-class Stranger(Plugin):
-    """Ships one BPF program."""
-
-    name = "stranger"
-
-    def __init__(self, program: PointProgram) -> None:
-        self._program = program
-
-    @hookimpl
-    def ciliate_programs(self) -> Iterable[PointProgram]:
-        return (self._program,)
+from tests.node.stranger import Stranger
 
 
 def resize(plugin: Plugin, sizes: dict[str, int]) -> None:
@@ -48,8 +33,7 @@ def main() -> None:
     host = Host.load(load_settings(Path(sys.argv[1]), environment={}), "agent", "agent")
     configure_logs(host.config.log)
     plugins: list[Plugin] = [AllowAll("one-way" in words)]
-    for path, program, order in (word.split(":") for word in words if ":" in word):
-        plugins.append(Stranger(PointProgram("from_pod", Path(path), program, int(order))))
+    plugins += [Stranger(word) for word in words if ":" in word]
     for plugin in plugins:
         host.loaded.manager.register(plugin, name=plugin.name)
         host.loaded.plugins[plugin.name] = plugin

@@ -12,7 +12,7 @@ from tests.node.accounting import Outcome, account, between
 from tests.node.cni_node import Pod
 from tests.node.traffic import PORT, Traffic
 
-RATE, FLOWS, CONNECTIONS = 1000, 8, 50
+RATE, FLOWS, CONNECTIONS = 400, 8, 25
 _SETTLING = 0.3
 _IN_FLIGHT_NS = 200_000_000
 
@@ -39,7 +39,8 @@ def undisturbed(client: Pod, server: Pod) -> Iterator[None]:
     lost, unanswered = sum(flow.lost for flow in there), sum(flow.lost for flow in back)
     gap = max(flow.longest_gap_ms for flow in [*there, *back])
     said = f"{len(sent)} packets sent, {lost} lost, {unanswered} echoes lost, longest gap {gap:.1f} ms"
-    print(f"{said}; {len(connections)} connections, {len(failed)} failed")
+    said += f"; {len(connections)} connections, {len(failed)} failed {failed[:3].tolist()}"
+    print(said)
     assert len(sent) > RATE * _SETTLING and len(connections) > CONNECTIONS * _SETTLING
     assert (lost, unanswered, len(failed)) == (0, 0, 0), said
 
