@@ -24,7 +24,7 @@ from ciliate.events import Events
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
-from ciliate.loading import Loaded, available, load_plugins
+from ciliate.loading import Loaded, available, load_driver, load_plugins
 from ciliate.maps.ownership import MapOwnedError
 from ciliate.maps.registry import MapRegistry
 from ciliate.maps.spec import MapKind
@@ -32,7 +32,6 @@ from ciliate.metrics import Metrics
 from ciliate.peers import open_peers
 from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
-from ciliate.programs.points import keep_offered
 from ciliate.store import Kind, StoreError
 from ciliate.supervision import SupervisedTask, Supervisor
 from ciliate.tables.file import TableFile, TableFileError
@@ -186,8 +185,9 @@ class Host:
             self.loaded.manager.unregister(name=name)
 
     def _offer_programs(self, name: str, plugin: Plugin) -> None:
-        for wanted in plugin.ciliate_programs() if hasattr(plugin, "ciliate_programs") else ():
-            keep = partial(keep_offered, wanted, name, self.maps, self.worker, self.healths[name])
+        for wanted in self._ask(name, plugin, "ciliate_programs"):
+            offer = load_driver("ciliate.points", "keeper")
+            keep = partial(offer, wanted, name, self.maps, self.worker, self.healths[name])
             self.supervisor.spawn(name, f"program {wanted.program}", keep)
 
     def _context(self, name: str, plugin: Plugin, health: Health) -> Context:

@@ -1,4 +1,4 @@
-"""Commands of `ciliate-dbg`: endpoint list and get, bpf ct list, bpf metrics list, monitor."""
+"""Commands of `ciliate-dbg`: endpoint list and get, bpf ct list, bpf metrics list, points list, monitor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ciliate.cli.node import OutputOption, print_rows
 endpoint = typer.Typer(help="Endpoints of this node.", no_args_is_help=True)
 bpf_ct = typer.Typer(help="Conntrack.", no_args_is_help=True)
 bpf_metrics = typer.Typer(help="Packet counters.", no_args_is_help=True)
+points = typer.Typer(help="Plugins' programs in a packet's path.", no_args_is_help=True)
 
 TypeOption = Annotated[str, typer.Option("-t", "--type", help="drop, trace, policy-verdict, sock; several by commas.")]
 FromOption = Annotated[str, typer.Option("--from", help="Only from this endpoint id.")]
@@ -23,6 +24,7 @@ CountOption = Annotated[int, typer.Option("-n", "--count", help="End after so ma
 @endpoint.callback()
 @bpf_ct.callback()
 @bpf_metrics.callback()
+@points.callback()
 def _group() -> None:
     """Keeps a group of one command a group."""
 
@@ -68,6 +70,13 @@ def ct_list(name: NameOption = "lab", node: NodeOption = "", output: OutputOptio
 def metrics_list(name: NameOption = "lab", node: NodeOption = "", output: OutputOption = "table") -> None:
     """List packets and bytes by drop reason and direction."""
     print_rows(_get("/bpf/metrics", name, node), ["reason", "direction", "packets", "bytes"], output)
+
+
+@points.command("list")
+def points_list(name: NameOption = "lab", node: NodeOption = "", output: OutputOption = "table") -> None:
+    """List plugins' programs by slot: what they saw and dropped, and the mean time of one packet in 1,024."""
+    columns = ["point", "slot", "plugin", "program", "packets", "drops", "invalid", "missed", "nanoseconds", "reason"]
+    print_rows(_get("/points", name, node), columns, output)
 
 
 def monitor(

@@ -44,8 +44,9 @@ log = structlog.get_logger("cni.datapath")
 OBJECT = "node.bpf.o"
 _LINK = "ciliate_net"
 FEATURES = (
-    Feature.HASH, Feature.LPM, Feature.LRU_HASH, Feature.PERCPU_ARRAY, Feature.MMAPABLE_ARRAY, Feature.RINGBUF,
-    Feature.TC_PROGRAM, Feature.SYSCALL_PROGRAM, Feature.CLSACT, Feature.REDIRECT_PEER, Feature.JIFFIES,
+    Feature.HASH, Feature.LPM, Feature.LRU_HASH, Feature.PERCPU_ARRAY, Feature.PROG_ARRAY,
+    Feature.MMAPABLE_ARRAY, Feature.RINGBUF, Feature.TC_PROGRAM, Feature.SYSCALL_PROGRAM, Feature.CLSACT,
+    Feature.REDIRECT_PEER, Feature.JIFFIES,
 )  # fmt: skip
 """What the kernel must have; tcx is used where it is."""
 _EVENT_INTERVAL = 5
@@ -141,9 +142,9 @@ def load(path: Path, registry: MapRegistry, bpffs: Path, pair: HostPair, familie
     return Datapath(programs, fresh)
 
 
-def exchanging(registry: MapRegistry) -> bool:
-    """Whether maps of another layout are in the way of the set, or were when the last life ended."""
-    return bool(registry.changes or registry.kept())
+def exchanging(registry: MapRegistry, programs: ProgramSet) -> bool:
+    """Whether the set has maps of another layout than the attached one's, or had when the last life ended."""
+    return any(change.name in programs.maps for change in registry.changes) or bool(registry.kept())
 
 
 def attach(datapath: Datapath, pair: HostPair, bpffs: Path, devices: Devices, endpoints: Iterable[Endpoint]) -> int:

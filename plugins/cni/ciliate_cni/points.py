@@ -1,6 +1,6 @@
 """The keeper of the points: plugins' offered programs are put into slots, in order, and what they did is counted.
 
-An offer (ciliate/programs/points.py) holds while its maker's lock does, and GRACE longer, so that a plugin that is
+An offer (offers.py) holds while its maker's lock does, and GRACE longer, so that a plugin that is
 started anew takes its own slot over. Whatever changes, no program that stays is skipped meanwhile: when slots become
 more they are written from the last, when fewer from the first, so that for a moment one may run twice.
 """
@@ -23,8 +23,9 @@ from ciliate.kernel.errors import KernelError
 from ciliate.maps.registry import MapRegistry
 from ciliate.model.datapath import SWITCHES_MAP
 from ciliate.model.points import FROM_POD_SLOTS_MAP, POINT_SLOTS_MAP, POINT_STATS_MAP, SLOTS, PluginPoint
-from ciliate.programs.points import FOLDER
 from ciliate.programs.program import Program
+
+from ciliate_cni.offers import FOLDER
 
 log = structlog.get_logger("cni.points")
 GRACE = 5.0

@@ -46,7 +46,7 @@ class Programs:
     @property
     def exchanging(self) -> bool:
         """Whether the set has maps of its own that the attached one has not."""
-        return not self.loaded.refused and datapath.exchanging(self._context.maps)
+        return not self.loaded.refused and datapath.exchanging(self._context.maps, self.loaded.programs)
 
     async def load(self) -> None:
         """Load or adopt a set, and say what came of it."""

@@ -19,6 +19,7 @@ from ciliate_cni.attach import Devices
 from ciliate_cni.config import CniConfig
 from ciliate_cni.deletequeue import FOLDER
 from ciliate_cni.host import HostDevice
+from ciliate_cni.offers import FOLDER as OFFERS
 from ciliate_cni.tcxlinks import TcxLinks
 
 
@@ -38,6 +39,10 @@ def uninstall(config: CniConfig, run_dir: Path, bpffs: Path) -> None:
     finally:
         host.close()
     unpin(bpffs / "programs")
+    for offer in (bpffs / OFFERS).glob("*/*"):
+        unpin(offer)
+    for folder in [*(bpffs / OFFERS).glob("*"), bpffs / OFFERS]:
+        unpin(folder)
     if (bpffs / "links").is_dir():
         (bpffs / "links").rmdir()
     (Path(config.socket) if config.socket else run_dir / "cni.sock").unlink(missing_ok=True)

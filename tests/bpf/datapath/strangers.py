@@ -9,7 +9,8 @@ from typing import Any
 
 from ciliate.maps.registry import MapRegistry
 from ciliate.programs.elf import Constant
-from ciliate.programs.points import Offer, PointProgram
+from ciliate.programs.points import PointProgram
+from ciliate_cni.offers import Offer
 
 from tests.bpf.core.conftest import compile_object
 
