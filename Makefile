@@ -1,6 +1,6 @@
 # Tasks, one line each. `make` lists them.
 BIN := .venv/bin
-PY := core/ciliate $(wildcard plugins/*/ciliate_*) tests
+PY := core/ciliate $(wildcard plugins/*/ciliate_*) $(wildcard examples/*/ciliate_*) $(wildcard examples/*/*.py) tests
 .DEFAULT_GOAL := help
 .PHONY: help setup bpf shim lint format types contracts check test bench demo lock clean
 
