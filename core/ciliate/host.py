@@ -158,6 +158,10 @@ class Host:
         return reasons
 
     def _declare_maps(self) -> None:
+        if dropped := self.maps.drop_left(self.place.process, self.config.plugins):
+            log.info("maps of disabled plugins are deleted", maps=dropped)
+        plugins = self.loaded.plugins.items()
+        self.maps.leaving = {name: self.place.process for name, plugin in plugins if not plugin.essential}
         declared = False
         for name, plugin in self.loaded.plugins.items():
             for spec in self._ask(name, plugin, "ciliate_maps"):

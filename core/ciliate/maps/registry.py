@@ -1,8 +1,8 @@
 """The one place that makes, pins, opens and deletes maps.
 
 Under the root, in a bpffs: `maps/<name>` pins, `new/<name>` maps of a changed layout until `swap`, `old/<name>` what
-they took the place of, `layouts/<name>` links that name the fields a map was made with, `owners/<name>` locks. (bpffs
-forbids dots in names.)
+they took the place of, `layouts/<name>` links that name the fields a map was made with, `owners/<name>` locks, in them
+a link `made-by` where a map goes with its plugin. (bpffs forbids dots in names.)
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ciliate.maps.spec import MapFlag, MapSpec, Writer
 
 _log = structlog.get_logger("maps")
 _FRESH, _OLD = "-new", "-old"  # of a pin that is about to take its place, of a link that did
+_MARK = "made-by"
 _FOLDERS = ("maps", "new", "old", "layouts", "owners")
 
 
@@ -43,6 +44,7 @@ class MapRegistry:
         self.root = root
         self.folder = root / "maps"
         self.changes: list[LayoutChanged] = []
+        self.leaving: dict[str, str] = {}  # plugins whose maps go when they are disabled, and the process they are in
         self._specs: dict[str, MapSpec] = {}
         self._owners: dict[str, str] = {}
         self._owned: dict[str, Map] = {}
@@ -190,6 +192,22 @@ class MapRegistry:
                 self._owned.pop(spec.name).close()
         self.create()
 
+    def drop_left(self, process: str, enabled: Iterable[str]) -> list[str]:
+        """Delete what earlier lives of a process made for `leaving` plugins that are enabled no more; its names."""
+        dropped = []
+        for name in self.names():
+            mark = self.root / "owners" / name / _MARK
+            maker, _, plugin = str(mark.readlink() if mark.is_symlink() else "").partition(":")
+            if maker != process or plugin in enabled:
+                continue
+            with contextlib.suppress(ownership.MapOwnedError):
+                lock = ownership.acquire(self.root / "owners", name)
+                for folder in _FOLDERS:
+                    _remove(self.root / folder / name)
+                os.close(lock)
+                dropped.append(name)
+        return dropped
+
     def delete_all(self) -> None:
         """Uninstall: unpin every map under the root, whoever made it, and the registry's folders. Idempotent."""
         self.close()
@@ -230,6 +248,7 @@ class MapRegistry:
     def _create(self, spec: MapSpec) -> LayoutChanged | None:
         if spec.name not in self._locks:
             self._locks[spec.name] = ownership.acquire(self.root / "owners", spec.name)
+            self._mark(spec.name)
         if spec.predecessor_of and (found := self._predecessor(spec)) is not None:
             self._owned[spec.name] = found
             return None
@@ -249,6 +268,13 @@ class MapRegistry:
         if self._adopt(spec, staged, fresh_link) is not None:
             self._make(spec, staged, fresh_link)
         return LayoutChanged(spec.name, spec.writer, old, layout_of_spec(spec), self.root / "old" / spec.name)
+
+    def _mark(self, name: str) -> None:
+        """Note whose a map is, if it is to go with its plugin."""
+        mark, plugin = self.root / "owners" / name / _MARK, self._owners[name]
+        mark.unlink(missing_ok=True)
+        if plugin in self.leaving:
+            mark.symlink_to(f"{self.leaving[plugin]}:{plugin}")
 
     def _adopt(self, spec: MapSpec, path: Path, link: Path) -> Layout | None:
         """Own what is pinned; the layout of what is there instead (kind -1: no map, or nothing)."""

@@ -248,3 +248,29 @@ def test_without_rights_the_error_says_which(registry: MapRegistry) -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert "CAP_BPF" in shown.stdout
+
+
+def test_maps_of_a_plugin_go_when_it_is_disabled_but_not_before(registry: MapRegistry) -> None:
+    registry.leaving = {"limiter": "agent"}
+    registry.declare(DECLARED, "limiter")
+    registry.declare(COUNTERS, "policy")  # an essential plugin's
+    registry.create()
+    with MapRegistry(registry.root) as other:
+        assert other.drop_left("agent", []) == []  # its owner lives
+    with restarted(registry) as again:
+        assert again.drop_left("agent", ["limiter"]) == []
+        assert again.drop_left("operator", []) == []  # not that process's
+        assert again.drop_left("agent", ["policy"]) == ["declared"]
+        assert again.names() == ["counters"]
+        assert not list(registry.root.glob("*/declared"))
+
+
+def test_maps_of_a_plugin_that_has_become_essential_stay(registry: MapRegistry) -> None:
+    registry.leaving = {"limiter": "agent"}
+    registry.declare(DECLARED, "limiter")
+    registry.create()
+    with restarted(registry) as again:
+        again.declare(DECLARED, "limiter")
+        again.create()
+    with restarted(registry) as third:
+        assert third.drop_left("agent", []) == []
