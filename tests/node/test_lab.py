@@ -133,6 +133,7 @@ def test_a_pod_deleted_while_the_kubelet_is_down_is_removed_by_the_next(lab: Lab
         (["run", "x", "--node", "node9", "--", "true"], "no such node"),
         (["up"], "already"),
         (["up", "--name", "Not_A_Name"], "lab name"),
+        (["up", "--name", "absent", "--set", "plugins=[cni, nobody]"], "nobody: not installed"),
         (["exec", "nobody", "--", "true"], "nobody"),
         (["status", "--name", "no-such-lab"], "lab up"),
         (["rm", "nobody"], "nobody"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 import yaml
-from ciliate.config import ConfigError, load_settings
+from ciliate.config import ConfigError, core_config, load_settings
+from ciliate.loading import available
 
 from ciliate_lab import cgroups, network, supervisor, system
 from ciliate_lab.place import LabError, LabNode, LabPlace
@@ -43,9 +44,13 @@ def put_up(lab: LabPlace, count: int, overrides: Iterable[str], progress: Progre
 def check_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     """Settings from `--set KEY=VALUE`, as a tree. Raises LabError."""
     try:
-        return load_settings(None, overrides, environment={}).tree
+        settings = load_settings(None, overrides, environment={})
+        absent = [name for name in core_config(settings).plugins if name not in available()]
     except ConfigError as error:
         raise LabError(str(error)) from error
+    if absent:
+        raise LabError(f"plugins: {', '.join(absent)}: not installed; available are {', '.join(available())}")
+    return settings.tree
 
 
 def _write_configs(lab: LabPlace, nodes: list[LabNode], overrides: list[str]) -> None:
