@@ -1,0 +1,1 @@
+"""What docs/ says is what the code has."""
