@@ -97,7 +97,21 @@ def _load_one(name: str, loaded: Loaded) -> Plugin | None:
     if not isinstance(plugin, Plugin):
         loaded.refused[name] = f"{points[0].value} is not a subclass of ciliate.plugin.Plugin"
         return None
+    if wrong := _wrong_hooks(plugin):
+        loaded.refused[name] = f"breaks the hooks' contract: {wrong}"
+        return None
     return plugin
+
+
+def _wrong_hooks(plugin: Plugin) -> str:
+    """What is wrong with the names and marks of a plugin's hooks, which pluggy would pass over; empty: nothing."""
+    for name in (name for name in dir(plugin) if name.startswith("ciliate_")):
+        if not hasattr(hookspecs, name):
+            known = ", ".join(hook for hook in dir(hookspecs) if hook.startswith("ciliate_"))
+            return f"there is no hook {name}; there are {known}"
+        if not hasattr(getattr(plugin, name), f"{hookspecs.PROJECT}_impl"):
+            return f"{name} is not marked by @hookimpl of ciliate.hookspecs"
+    return ""
 
 
 def _refuse_split(found: dict[str, Plugin], loaded: Loaded) -> None:

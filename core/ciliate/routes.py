@@ -44,6 +44,7 @@ class CoreViews:
         return {
             "ready": not reasons,
             "reasons": reasons,
+            "refused": host.loaded.refused,
             "node": host.place.name,
             "cluster": host.place.cluster,
             "process": host.place.process,

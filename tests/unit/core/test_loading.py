@@ -28,6 +28,11 @@ class BadHook(Plugin):
     name = "badhook"
     @hookimpl
     def ciliate_setup(self, contxt): pass
+class Misspelt(Plugin):
+    @hookimpl
+    def ciliate_setpu(self, context): pass
+class Unmarked(Plugin):
+    def ciliate_tables(self): return []
 class Here(Plugin):
     needs = ("there",)
 class There(Plugin):
@@ -46,6 +51,8 @@ good = strangers:Good
 needy = strangers:Needy
 lonely = strangers:Lonely
 badhook = strangers:BadHook
+misspelt = strangers:Misspelt
+unmarked = strangers:Unmarked
 here = strangers:Here
 there = strangers:There
 operators = strangers:Operators
@@ -70,6 +77,8 @@ def test_bad_plugins_are_refused_by_name_and_good_ones_ordered_by_need() -> None
         "good",
         "lonely",
         "badhook",
+        "misspelt",
+        "unmarked",
         "here",
         "there",
         "operators",
@@ -82,6 +91,8 @@ def test_bad_plugins_are_refused_by_name_and_good_ones_ordered_by_need() -> None
     assert list(loaded.plugins) == ["good", "needy"]
     assert "absent" in loaded.refused["lonely"]
     assert "contxt" in loaded.refused["badhook"]
+    assert "no hook ciliate_setpu; there are" in loaded.refused["misspelt"]
+    assert "ciliate_tables is not marked by @hookimpl" in loaded.refused["unmarked"]
     assert "circle" in loaded.refused["here"]
     assert "not a subclass" in loaded.refused["noplugin"]
     assert "no luck" in loaded.refused["raises"]
