@@ -67,9 +67,12 @@ def wait_ready(lab: LabPlace, timeout: float) -> None:
         status = lab_status(lab)
         if status["ready"]:
             return
+        if refusing := [process for process in status["processes"] if process["refused"]]:
+            why = "\n".join(f"  - {name}: {reason}" for p in refusing for name, reason in p["refused"].items())
+            raise LabError(f"plugins are refused:\n{why}{_said(refusing)}")
         if time.monotonic() > deadline:
             reasons = "\n".join(f"  - {reason}" for reason in status["reasons"])
-            raise LabError(f"not ready after {timeout:g} s:\n{reasons}{_said(status)}")
+            raise LabError(f"not ready after {timeout:g} s:\n{reasons}{_said(status['processes'])}")
         time.sleep(POLL)
 
 
@@ -81,9 +84,9 @@ def tail(path: Path, lines: int) -> list[str]:
         return []
 
 
-def _said(status: dict[str, Any]) -> str:
+def _said(processes: list[dict[str, Any]]) -> str:
     parts = []
-    for process in status["processes"]:
+    for process in processes:
         if process["reasons"]:
             said = "\n".join(f"    {line}" for line in tail(Path(process["log"]), 12))
             parts.append(f"\n  {process['node'] or 'lab'}/{process['name']} said last ({process['log']}):\n{said}")
@@ -92,11 +95,13 @@ def _said(status: dict[str, Any]) -> str:
 
 def _process(state: RunningProcess) -> dict[str, Any]:
     pid = state.pid if state.pid and runs(state.pid, start_time(state.pid)) else 0
+    refused: dict[str, str] = {}
     reasons = [] if pid else [f"does not run{f' ({state.last_exit})' if state.last_exit else ''}"]
     if pid:
         try:
             with Client(state.socket, timeout=5.0) as client:
                 answer = client.get("/status")
+            refused = answer.get("refused", {})
             reasons += [f"{plugin}: {reason}" for plugin, said in answer["reasons"].items() for reason in said]
         except ApiError as error:
             reasons.append(f"does not answer: {error}")
@@ -104,6 +109,7 @@ def _process(state: RunningProcess) -> dict[str, Any]:
         "name": state.name,
         "node": state.node,
         "pid": pid,
+        "refused": refused,
         "socket": state.socket,
         "log": state.log,
         "started": state.started,
