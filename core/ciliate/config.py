@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,8 +164,8 @@ def load_settings(
         _load_path(settings, path)
     for name, value in sorted((os.environ if environment is None else environment).items()):
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
-            dotted = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            settings.set(dotted, _scalar(value, name), f"environment {name}")
+            section, *keys = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            settings.set(".".join([_spelled(section), *keys]), _scalar(value, name), f"environment {name}")
     for flag in flags:
         key, separator, value = flag.partition("=")
         if not separator or not key:
@@ -198,6 +199,12 @@ def _load_file(settings: Settings, path: Path) -> None:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must be a mapping of sections, not {type(tree).__name__}")
     settings.set("", tree, str(path))
+
+
+def _spelled(section: str) -> str:
+    """The section that is meant: no environment variable's name can have the dash that a plugin's may have."""
+    names = (point.name for point in entry_points(group="ciliate.plugins") if "_" in section)
+    return next((name for name in names if name.replace("-", "_") == section), section)
 
 
 def _scalar(text: str, origin: str) -> Any:

@@ -8,6 +8,8 @@ import pytest
 from ciliate.config import ConfigError, core_config, load_settings
 from ciliate.plugin import Section
 
+from tests.unit.core.strangers import install
+
 
 class Pets(Section):
     """A plugin's section."""
@@ -76,3 +78,10 @@ def test_a_missing_file_and_a_malformed_flag_are_refused(tmp_path: Path) -> None
         load_settings(None, ["oops"], {})
     with pytest.raises(ConfigError, match="is a value, not a section"):
         load_settings(None, ["a=1", "a.b=2"], {})
+
+
+def test_the_environment_can_name_a_section_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "dashed", "", "[ciliate.plugins]\ndenied-flows = dashed:Plugin\n")
+    environment = {"CILIATE_DENIED_FLOWS__MAX_SIZE": "9", "CILIATE_OTHER_THINGS__COUNT": "1"}
+    settings = load_settings(None, environment=environment)
+    assert settings.tree == {"denied-flows": {"max_size": 9}, "other_things": {"count": 1}}
