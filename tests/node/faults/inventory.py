@@ -25,24 +25,36 @@ _FLOWS = re.compile(r"conntrack|fragment|flow|ct_|collect")
 def inventory(lab: Lab) -> Inventory:
     """What there is, by what it is."""
     node = lab.place.node(1)
+    endpoints = {str(row["id"]) for row in _table(node, "endpoints")}
     return {
         "network namespaces": set(namespaces.named(lab.place.prefix)),
         "devices": set(_devices(node)),
-        "endpoints": {str(row["id"]) for row in _table(node, "endpoints")},
+        "endpoints": endpoints,
         "addresses in use": {r["address"] for r in _table(node, "addresses") if not r["released"]},
         "map entries": set(_map_entries(node)),
-        "pins": set(_pins(node)),
+        "pins": set(_pins(node, endpoints)),
         "processes": set(_processes(lab)),
         "cgroups": {str(path) for path in lab.place.cgroup.rglob("*") if path.is_dir()},
         "files": set(_files(lab, node)),
     }
 
 
-def _pins(node: LabNode) -> Iterator[str]:
-    """All but the links of endpoints, which come in the background, some time after an ADD."""
+def _pins(node: LabNode, endpoints: set[str]) -> Iterator[str]:
+    """All but the links of endpoints that there are: those come in the background, some time after an ADD."""
     for path in node.bpf_mount.rglob("*"):
-        if not (path.parent.name == "links" and path.name.isdecimal()):
+        if not (path.parent.name == "links" and path.name in endpoints):
             yield str(path.relative_to(node.bpf_mount))
+
+
+def settled(lab: Lab) -> Inventory:
+    """What there is when nothing is on its way out any more: an endpoint's devices go a moment after it."""
+    node = lab.place.node(1)
+
+    def quiet() -> bool:
+        return sum(name.startswith("lxc") for name in _devices(node)) == len(_table(node, "endpoints"))
+
+    until(quiet, 20, "every device belongs to an endpoint")
+    return inventory(lab)
 
 
 def differences(before: Inventory, after: Inventory) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from ciliate.kernel import bpffs
 
-from tests.node.faults.inventory import await_equal, inventory
+from tests.node.faults import full_only
+from tests.node.faults.inventory import await_equal, inventory, settled
 from tests.node.faults.steady import Steady
 from tests.node.labs import Lab, until
 
@@ -56,7 +57,7 @@ def test_while_the_agent_stands_still_packets_go_on_and_a_new_pod_waits(
     lab: Lab, steady: Callable[..., Steady]
 ) -> None:
     pid = lab.process("agent")["pid"]
-    before = inventory(lab)
+    before = settled(lab)
     with steady() as traffic, ThreadPoolExecutor(1) as pool:
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -79,7 +80,7 @@ def test_pins_that_somebody_deletes_are_put_back_and_serve_the_next_agent(
     lab: Lab, steady: Callable[..., Steady]
 ) -> None:
     root = lab.place.node(1).bpf_mount / "ciliate"
-    before = inventory(lab)
+    before = settled(lab)
     with steady() as traffic:
         shutil.rmtree(root)
         until(lambda: root.exists() and before["pins"] == inventory(lab)["pins"], what="all pins are back")
@@ -95,7 +96,7 @@ def test_pins_that_somebody_deletes_are_put_back_and_serve_the_next_agent(
 
 def test_a_bpffs_that_is_unmounted_is_named_and_filled_again(lab: Lab, steady: Callable[..., Steady]) -> None:
     mount = lab.place.node(1).bpf_mount
-    before = inventory(lab)
+    before = settled(lab)
     with steady() as traffic:
         bpffs.unmount(mount)
         until(lambda: "no bpffs is mounted" in str(lab.process("agent")["reasons"]), what="the status names it")
@@ -106,12 +107,12 @@ def test_a_bpffs_that_is_unmounted_is_named_and_filled_again(lab: Lab, steady: C
     await_equal(lab, before)
 
 
-@pytest.mark.parametrize("damage", ["overwritten", "deleted"])
+@pytest.mark.parametrize("damage", ["overwritten", pytest.param("deleted", marks=full_only)])
 def test_a_table_file_damaged_while_the_agent_is_down_costs_nothing(
     lab: Lab, steady: Callable[..., Steady], damage: str
 ) -> None:
     tables = lab.place.node(1).state_dir / "tables"
-    before = inventory(lab)
+    before = settled(lab)
     with steady() as traffic:
         with agent_down(lab):
             for suffix in ("", "-wal"):  # a sound log alone would mend the file

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from ciliate_lab import namespaces
 
-from tests.node.faults.inventory import await_equal, inventory
+from tests.node.faults.inventory import await_equal, settled
 from tests.node.faults.steady import NAMESPACE, Steady
 from tests.node.labs import Lab, Pod, echo
 
-SECONDS = 2.0
+SECONDS = 0.5
 PORT, PORTS = 7600, 10
 
 
 def entries(lab: Lab, name: str) -> int:
     """How many entries one of the node's maps has."""
     pin = lab.place.node(1).bpf_mount / "ciliate" / "maps" / name
-    done = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", str(pin)], capture_output=True, check=True)
-    return len(json.loads(done.stdout))
+    count = f'bpftool -j map dump pinned {pin} | grep -o \'"formatted"\\|"key"\' | wc -l'
+    return int(subprocess.run(["sh", "-c", count], capture_output=True, check=True).stdout)
 
 
 def flood(pod: Pod, target: Pod) -> subprocess.Popen[str]:
@@ -46,7 +46,7 @@ def flood(pod: Pod, target: Pod) -> subprocess.Popen[str]:
 def test_a_syn_flood_from_one_pod_leaves_the_others_flows_alone(
     lab: Lab, steady: Callable[..., Steady], answers: bool
 ) -> None:
-    before = inventory(lab)
+    before = settled(lab)
     flooder = lab.run("flooder", "sleep", "inf", namespace=NAMESPACE, labels=["app=flooder"])
     listening = [f"{PORT + number}/tcp" for number in range(PORTS)]
     command = echo(*listening) if answers else ("sleep", "inf")
@@ -61,7 +61,7 @@ def test_a_syn_flood_from_one_pod_leaves_the_others_flows_alone(
         figures = traffic.stop()
     sent = int(said[-1])
     print(f"{sent} SYNs in {SECONDS:g} s; conntrack entries {tracked} before, {after} after; {figures}")
-    assert sent > 20_000
+    assert sent > 10_000
     assert figures.lost == figures.replies_lost == figures.wrong == 0, str(figures)
     assert figures.broken == ()
     if not answers:

@@ -16,7 +16,7 @@ from ciliate.kernel import bpffs
 from ciliate.kernel.attributes import Command
 
 from tests.node.cni_node import Node, wait_for
-from tests.node.faults.inventory import await_equal, inventory
+from tests.node.faults.inventory import await_equal, settled
 from tests.node.faults.steady import Steady
 from tests.node.labs import Lab
 
@@ -53,7 +53,7 @@ def config(tmp_path: Path) -> Path:
 
 def test_a_second_agent_of_a_node_is_refused_and_the_first_unharmed(lab: Lab, steady: Callable[..., Steady]) -> None:
     node = lab.place.node(1)
-    before, first = inventory(lab), lab.process("agent")["pid"]
+    before, first = settled(lab), lab.process("agent")["pid"]
     inside = ["nsenter", f"--net=/run/netns/{node.namespace}"]
     with steady() as traffic:
         with ThreadPoolExecutor(3) as pool:

@@ -11,7 +11,7 @@ import msgspec
 from ciliate.api.client import Client
 from ciliate_lab.supervisor import ProcessSpec
 
-from tests.node.faults.inventory import await_equal, inventory
+from tests.node.faults.inventory import await_equal, settled
 from tests.node.faults.kills import Killer
 from tests.node.faults.steady import NAMESPACE, Steady
 from tests.node.faults.test_agent import await_next, log_of
@@ -46,7 +46,7 @@ def endpoint(lab: Lab, pod: str) -> dict[str, object]:
 def test_an_agent_is_upgraded_and_downgraded_without_a_packet_noticing(
     lab: Lab, steady: Callable[..., Steady], tmp_path: Path
 ) -> None:
-    before = inventory(lab)
+    before = settled(lab)
     own = msgspec.json.decode(lab.place.processes.read_bytes(), type=list[ProcessSpec])[0].argv[0]
     program = str(next_version(tmp_path / "next"))
     with steady() as traffic:
