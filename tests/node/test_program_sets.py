@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ciliate.api.routes import ApiError
+from ciliate.programs.attach import pinned_tcx
 
 from tests.bpf.core.conftest import compile_object
 from tests.bpf.datapath.conftest import BPF
@@ -55,6 +56,7 @@ def pods(node: Node) -> tuple[Pod, Pod]:
         pod = node.add()
         number = next(e["id"] for e in node.endpoints() if e["container_id"] == pod.container_id)
         made.setdefault(number % 2, pod)
+    wait_for("pods are on tcx", lambda: all(e["attached"] == "tcx" for e in node.endpoints()))
     return made[1], made[0]
 
 
@@ -68,9 +70,15 @@ def restart(node: Node, folder: Path | None = None, *words: str, wait: bool = Tr
 
 
 def attached(node: Node) -> set[str]:
-    """The programs of all pods, by id, as tc shows them."""
+    """The programs of all pods, by id: those of tc's filters and those of tcx links."""
     shown = [node.host("tc", "filter", "show", "dev", name, "ingress") for name in node.links()]
-    return {line.split(" id ")[1].split()[0] for text in shown for line in text.splitlines() if " id " in line}
+    found = {line.split(" id ")[1].split()[0] for text in shown for line in text.splitlines() if " id " in line}
+    for pin in (node.bpf / "ciliate" / "links").iterdir():
+        link = pinned_tcx(pin) if pin.name.isdigit() else None
+        if link is not None:
+            found.add(str(link.info().program_id))
+            link.close()
+    return found
 
 
 def test_an_upgrade_and_a_rollback_lose_nothing(node: Node, build: Build) -> None:
