@@ -72,7 +72,7 @@ class Part:
         self.tables.close()
 
 
-async def reached(condition: Callable[[], bool], within: float = 10.0) -> None:
+async def reached(condition: Callable[[], bool], within: float = 40.0) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(within):
         while not condition():
