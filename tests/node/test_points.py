@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,20 @@ def test_a_new_process_takes_its_slot_over_and_the_agents_restart_leaves_it(node
             assert not reaches(client, server, DENIED + 1)
         finally:
             second.end()
+
+
+def test_an_offer_that_somebody_removes_is_made_anew(node: Node, objects: Path) -> None:
+    client, server = node.add(), node.add()
+    process = Process(node, objects / "denier.bpf.o", "deny_port")
+    try:
+        wait_for("the plugin is ready", lambda: process.reasons() == [])
+        folder = node.bpf / "ciliate" / "points" / "from_pod" / "stranger:deny_port"
+        shutil.rmtree(folder)
+        wait_for("it is offered again", lambda: (folder / "answer").is_symlink())
+        wait_for("the program drops", lambda: not reaches(client, server, DENIED))
+        wait_for("the plugin is ready", lambda: process.reasons() == [])
+    finally:
+        process.end()
 
 
 @pytest.mark.parametrize(

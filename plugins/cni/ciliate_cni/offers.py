@@ -96,6 +96,8 @@ async def keep_offered(
     try:
         while True:
             answer = offer.answer()
+            if not (offer.folder / "program").exists():
+                raise FileNotFoundError(f"somebody removed the offer {offer.folder}: it is made anew")
             if answer.startswith("slot "):
                 health.ready(condition)
             else:
