@@ -158,7 +158,8 @@ class Host:
         return reasons
 
     def _declare_maps(self) -> None:
-        if dropped := self.maps.drop_left(self.place.process, self.config.plugins):
+        enabled = {*self.config.plugins, *self.loaded.plugins}
+        if dropped := self.maps.drop_left(self.place.process, enabled):
             log.info("maps of disabled plugins are deleted", maps=dropped)
         plugins = self.loaded.plugins.items()
         self.maps.leaving = {name: self.place.process for name, plugin in plugins if not plugin.essential}
