@@ -134,7 +134,7 @@ def test_an_interface_that_is_taken_is_named_and_nothing_is_left(node: Node) -> 
     before = node.links()
     error = error_of(node.call("ADD", pod))
     assert "eth0 already" in f"{error['msg']}"
-    assert set(node.links()) == set(before)
+    assert not set(node.links()) - set(before)  # pairs of earlier pods may still be on their way out
     assert pod.container_id not in {e["container_id"] for e in node.endpoints()}
 
 
