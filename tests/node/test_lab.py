@@ -69,7 +69,7 @@ def test_a_command_that_ends_is_started_again(lab: Lab, namespace: str) -> None:
 
 
 def test_a_pod_that_fails_is_named_with_what_it_said(lab: Lab, namespace: str) -> None:
-    words = ["lab", "run", "bad", "-n", namespace, "--timeout", "1.5", "--", "sh", "-c", "echo no such luck; exit 3"]
+    words = ["lab", "run", "bad", "-n", namespace, "--timeout", "6", "--", "sh", "-c", "echo no such luck; exit 3"]
     done = lab.ciliate(*words, check=False)
     assert done.returncode == 1
     assert "exit status 3" in done.stderr
@@ -77,7 +77,7 @@ def test_a_pod_that_fails_is_named_with_what_it_said(lab: Lab, namespace: str) -
 
 
 def test_a_port_that_nothing_listens_on_keeps_the_pod_from_being_ready(lab: Lab, namespace: str) -> None:
-    words = ["lab", "run", "deaf", "-n", namespace, "--timeout", "1", "--port", "8080/tcp", "--", "sleep", "inf"]
+    words = ["lab", "run", "deaf", "-n", namespace, "--timeout", "4", "--port", "8080/tcp", "--", "sleep", "inf"]
     done = lab.ciliate(*words, check=False)
     assert done.returncode == 1
     assert "8080/TCP" in done.stderr
