@@ -187,6 +187,15 @@ def node(tmp_path: Path) -> Iterator[Node]:
     made.stop()
 
 
+def _answers(client: NodeClient, path: str) -> bool:
+    """Whether some process serves a route by now."""
+    try:
+        client.get(path)
+    except ApiError:
+        return False
+    return True
+
+
 def test_plugins_run_where_they_are_placed_and_tables_cross(node: Node) -> None:
     node.start()
     wait(node.fresh)
@@ -195,7 +204,7 @@ def test_plugins_run_where_they_are_placed_and_tables_cross(node: Node) -> None:
     assert node.state().fork_server
     with NodeClient(node.run_dir / "agent.sock") as client:
         assert client.get("/rex")["complete"]  # another process's route
-        assert wait(lambda: (node.run_dir / "stranger.sock").exists())
+        assert wait(lambda: _answers(client, "/role"))  # its card comes after its socket
         assert client.get("/role") == "agent"  # what it declares, though its process has its own name
     assert node.process is not None
     pids = [state.pid for state in node.state().processes]

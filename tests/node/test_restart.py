@@ -76,7 +76,7 @@ def test_changes_made_while_the_agent_is_down_are_enforced_by_the_next(lab: Lab,
         assert client.reaches(server, 8080), "nobody enforces the change yet, and nothing else changes"
     finally:
         os.kill(supervisor, signal.SIGCONT)
-    until(lambda: lab.process("agent")["pid"] not in (0, old), what="the next agent's start")
+    until(lambda: lab.process("agent")["pid"] not in (0, old), 30, "the next agent's start")
     began = time.monotonic()
     until(lambda: not client.connects(server.ipv4, 8080, timeout=0.2), 30, "the change")
     assert time.monotonic() - began < BACK_WITHIN
