@@ -187,7 +187,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     made.stop()
 
 
-def _answers(client: NodeClient, path: str) -> bool:
+def _answers(client: Client, path: str) -> bool:
     """Whether some process serves a route by now."""
     try:
         client.get(path)
