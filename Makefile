@@ -2,7 +2,7 @@
 BIN := .venv/bin
 PY := core/ciliate $(wildcard plugins/*/ciliate_*) $(wildcard examples/*/ciliate_*) $(wildcard examples/*/*.py) tests
 .DEFAULT_GOAL := help
-.PHONY: help setup bpf shim lint format types contracts check test bench demo lock clean
+.PHONY: help setup bpf shim lint format types contracts check test bench demo proto lock clean
 
 help:       ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*##/  make \1\t/' | expand -t 18
@@ -39,6 +39,9 @@ bench: setup bpf shim ## all budgets, in full, with figures
 
 demo: setup bpf shim ## a lab, a three-tier application, policies, and an agent killed under traffic; under 3 minutes
 	@$(BIN)/python -m ciliate_lab.demo
+
+proto: setup ## what plugins/hubble's .proto files come to in Python
+	@scripts/proto
 
 lock: setup ## pin what the rooms depend on, with hashes, into constraints.txt
 	@scripts/lock
