@@ -109,7 +109,7 @@ class LabSupervisor:
                 info = signal.sigtimedwait(wanted, max(0.0, min(waiting) - time.monotonic()))
             else:
                 info = signal.sigwaitinfo(wanted)
-            # Not "anything but SIGCHLD": a wait that was stopped past its limit and continued gives rubbish in CPython 3.11.
+            # Not "anything but SIGCHLD": of a wait stopped past its limit, CPython 3.11 gives an unset siginfo.
             if info is not None and info.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return
             self._look()
