@@ -14,6 +14,7 @@ from ciliate.context import Context
 
 from ciliate_hubble.columns import Flows, Sink
 from ciliate_hubble.config import HubbleConfig, socket_path
+from ciliate_hubble.encoding.flows import FlowEncoders
 from ciliate_hubble.ingest.conversion import Conversion
 from ciliate_hubble.ingest.ingest import Ingest
 from ciliate_hubble.ingest.join import EndJoin
@@ -57,10 +58,8 @@ class HubbleProcess:
         self._ingest = Ingest(conversion, self._requests, self.ring, self.losses, config)
         for sink in (self._namespaces.take, self._count):
             self.add_sink(sink)
-        kept = Kept(
-            self.ring, self.tables, self.losses, config.lost_event_send_interval,
-            policies=config.network_policy_correlation_enabled,
-        )  # fmt: skip
+        encoders = FlowEncoders(self.tables, policies=config.network_policy_correlation_enabled)
+        kept = Kept(self.ring, self.tables, self.losses, encoders, config.lost_event_send_interval)
         self._observer = Observer(kept, self._events, self._namespaces, self._rate)
         servicers: list[Servicer] = [self._observer.servicer()]
         self._server = Server(
