@@ -20,6 +20,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.unit.hubble.node import WEB, Node, dns, http, random_records, record, rule
 
+FILES = "node.bpf.c parse.h neighbour.h fragment.h service.h judge.h flow.h icmp.h deliver.h translate.h point.h"
 FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 
 
@@ -149,8 +150,7 @@ def slowly(node: Node, row: np.void) -> pb.Flow:
     if kind == EventType.DROP:
         flow.event_type.sub_type = int(row["reason"])
         if row["file"]:
-            names = "node.bpf.c parse.h neighbour.h fragment.h service.h judge.h flow.h icmp.h deliver.h translate.h point.h"
-            flow.file.name, flow.file.line = names.split()[row["file"] - 1], int(row["line"])
+            flow.file.name, flow.file.line = FILES.split()[row["file"] - 1], int(row["line"])
     elif kind in (EventType.TRACE, EventType.SOCK):
         flow.event_type.sub_type = int(row["point"])
     if kind == EventType.TRACE:
