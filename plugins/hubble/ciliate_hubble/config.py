@@ -1,0 +1,47 @@
+"""The section `hubble`: Cilium's keys of the same names, without their prefix `hubble-`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ciliate.context import NodePlace
+from ciliate.plugin import Section
+from msgspec import Meta
+
+CAPACITY_MOST = (1 << 20) - 1
+"""Flows that the ring holds at most: 192 bytes each, so 200 MB."""
+
+_Interval = Annotated[float, Meta(gt=0, le=3600)]
+
+
+class HubbleConfig(Section):
+    """What is kept of flows, and where they are served."""
+
+    socket_path: str = ""
+    """Unix socket, plaintext, for root; empty: <run_dir>/hubble/hubble.sock."""
+    listen_address: str = ":4244"
+    """TCP address for relays, with TLS; empty: none."""
+    disable_tls: bool = False
+    """Serve the TCP address in plaintext, to anybody."""
+    event_buffer_capacity: Annotated[int, Meta(ge=1, le=CAPACITY_MOST)] = 4095
+    """Flows that are kept: a power of two less one, up to CAPACITY_MOST (Cilium's limit is 65,535)."""
+    event_queue_size: Annotated[int, Meta(ge=8192, le=1 << 22)] = 262_144
+    """Records that may wait to be made into flows; what comes above is lost, and told."""
+    agent_event_capacity: Annotated[int, Meta(ge=1, le=1 << 20)] = 4095
+    """Agent events that are kept (GetAgentEvents)."""
+    lost_event_send_interval: _Interval = 1.0
+    """Seconds between two messages of one source of losses."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no single field's type can."""
+        capacity = self.event_buffer_capacity
+        if capacity & (capacity + 1):
+            below = (1 << capacity.bit_length() - 1) - 1
+            above = (1 << capacity.bit_length()) - 1
+            raise ValueError(f"event_buffer_capacity: {capacity} must be a power of two less one: {below} or {above}")
+
+
+def socket_path(config: HubbleConfig, place: NodePlace) -> Path:
+    """Where the Unix socket is. Not beside the processes' own: `hubble.sock` there is this process's API."""
+    return Path(config.socket_path) if config.socket_path else place.run_dir / "hubble" / "hubble.sock"
