@@ -135,7 +135,7 @@ def test_a_denied_flow_is_a_line_with_names(examples: Lab, pods: tuple[Pod, Pod]
     assert set(found) == set(server.addresses)
     for flow in found.values():
         assert flow["reason"] == "Policy denied"
-        assert flow["rules"] == ["default-deny"]
+        assert flow["rules"] == ["NetworkPolicy default/nobody (default deny, ingress)"]
         assert (flow["source"]["pod"], flow["destination"]["pod"]) == ("client", "server")
         assert "k8s:app=server" in flow["destination"]["labels"]
         assert flow["destination"]["port"] == 8080
