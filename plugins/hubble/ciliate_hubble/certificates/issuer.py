@@ -49,13 +49,14 @@ class Issuer:
         self._health = health
         self._log = log
         self._changed = asyncio.Event()
-        self._ends: dict[str, datetime.datetime] = {}
+        self.secrets = (CA_SECRET, *(leaf.secret for leaf in self._leaves))
+        self.ends: dict[str, datetime.datetime] = {}  # of each Secret's certificate, as far as known
         health.not_ready("the certificates have not been looked at yet", CONDITION)
 
     async def run(self) -> None:
         """Keep the Secrets as they should be, for ever."""
         async with asyncio.TaskGroup() as group:
-            for name in (CA_SECRET, *(leaf.secret for leaf in self._leaves)):
+            for name in self.secrets:
                 group.create_task(self._watch(name))
             while True:
                 self._changed.clear()
@@ -65,10 +66,6 @@ class Issuer:
                         await self._changed.wait()
                 except TimeoutError:
                     continue
-
-    def ends(self) -> dict[str, datetime.datetime]:
-        """When the certificate of each Secret ends, as far as known."""
-        return dict(self._ends)
 
     async def ensure(self, now: datetime.datetime) -> datetime.datetime:
         """Make and renew what is due. When something is due next. Raises StoreError, SecretError."""
@@ -101,7 +98,7 @@ class Issuer:
             known = read_authorities(secret) if secret is not None else None
             wanted = advance(known, now, self._lives)
             if wanted is known or await self._write(secret, write_authorities(self._namespace, wanted)):
-                self._ends[CA_SECRET] = wanted.signing.certificate.not_valid_after_utc
+                self.ends[CA_SECRET] = wanted.signing.certificate.not_valid_after_utc
                 return wanted
 
     async def _ensure_leaf(self, leaf: Leaf, known: Authorities, now: datetime.datetime) -> datetime.datetime:
@@ -123,7 +120,7 @@ class Issuer:
                 ):
                     continue
                 self._log.info("certificate written", secret=leaf.secret, reason=why or "other CAs are trusted")
-            self._ends[leaf.secret] = certificate.not_valid_after_utc
+            self.ends[leaf.secret] = certificate.not_valid_after_utc
             return authority.renew_at(certificate)
 
     async def _get(self, name: str) -> Object | None:
