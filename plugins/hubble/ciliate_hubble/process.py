@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ciliate.context import Context
 
-from ciliate_hubble.config import HubbleConfig, socket_path
+from ciliate_hubble import listening
+from ciliate_hubble.peer.service import peer_servicer
 from ciliate_hubble.server import Server, Servicer
 
 
@@ -12,16 +13,9 @@ class HubbleProcess:
     """Flows of one node: from the data path's records to those who ask."""
 
     def __init__(self, context: Context) -> None:
-        config: HubbleConfig = context.config
         self._context = context
-        servicers: list[Servicer] = []
-        self._server = Server(
-            servicers,
-            socket_path(config, context.node),
-            config.listen_address,
-            context.health,
-            plaintext=config.disable_tls,
-        )
+        servicers: list[Servicer] = [peer_servicer(listening.nodes(context))]
+        self._server = Server(servicers, listening.listeners(context), context.health)
 
     def start(self) -> None:
         """Start the tasks."""

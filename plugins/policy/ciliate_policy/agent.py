@@ -281,6 +281,7 @@ class PolicyAgent:
         self._realiser = self._writer = None
         await self._known.wait()
         await self._take_in()
+        self.rule_sets.renew(self.records.rule_sets.rows)
         self._realiser = Realiser(
             self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self.records.save_rule_sets,
             self.config.audit,
@@ -363,7 +364,7 @@ class PolicyAgent:
 
     def _write_rows(self, pointed: Iterable[EndpointPolicies]) -> None:
         assert self._realiser is not None
-        self.records.write_endpoints(pointed, self.endpoints, self._realiser, self.engine.revision)
+        self.records.write_endpoints(pointed, self.endpoints, self._realiser, self.rule_sets, self.engine.revision)
 
     async def _write_revisions(self, snapshot: dict[PolicyKey, Policy | None], revision: int) -> None:
         async for key, policy in sliced(iter(snapshot.items())):
@@ -386,7 +387,9 @@ class PolicyAgent:
                 self._forget_identity(number)
         if self._realiser is not None:
             with self.records.commit():
-                for number in self.rule_sets.prune(self._realiser.rule_sets_in_use()):
+                for number in self.rule_sets.prune(
+                    self._realiser.rule_sets_in_use() | self.records.default_rule_sets()
+                ):
                     self.records.rule_sets.delete(number)
         self.wake()
         return set(self.engine.cidrs.unused())

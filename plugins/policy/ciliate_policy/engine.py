@@ -13,9 +13,9 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from ciliate.model.identity import Reserved
-from ciliate.model.policy import Direction
+from ciliate.model.policy import Direction, Rule
 
-from ciliate_policy.changes import Changes, EndpointPolicies, EngineOptions, LocalEndpoint, Refreshed
+from ciliate_policy.changes import Changes, Defaults, EndpointPolicies, EngineOptions, LocalEndpoint, Refreshed
 from ciliate_policy.cidr_identities import CidrIdentities
 from ciliate_policy.cidrs import Prefix
 from ciliate_policy.identities import LocalIdentities, reserved_identities
@@ -28,6 +28,7 @@ from ciliate_policy.resolve import (
     ResolvedKey,
     default_rule,
 )
+from ciliate_policy.rule_sets import first_rules
 from ciliate_policy.rules import PROTOCOLS, CidrGroup, CidrSelector, Element, Policy, PolicyKey
 from ciliate_policy.selectors import LabelSelector, exists, make_selector
 
@@ -38,8 +39,17 @@ _NO_PORTS: frozenset[int] = frozenset()
 @dataclass(frozen=True)
 class _Rule:
     subject: LabelSelector
-    default_deny: tuple[bool, bool]
+    defaults: tuple[Rule | None, Rule | None]  # by direction: of its default deny
     elements: tuple[tuple[int, ...], tuple[int, ...]]  # numbers, by direction
+
+
+@dataclass(frozen=True)
+class _Matching:
+    """What is about a local identity, by direction."""
+
+    elements: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    enforcing: tuple[bool, bool] = (False, False)
+    defaults: Defaults = ((), ())
 
 
 class Engine:
@@ -110,7 +120,7 @@ class Engine:
         self._forget_rules(policy.key)
         self.policies[policy.key] = policy
         compiled = [
-            _Rule(rule.subject, rule.default_deny, self._compile(rule.elements))
+            _Rule(rule.subject, policy.default_rules(rule), self._compile(rule.elements))
             for rule in policy.rules
             if rule.subject is not None
         ]
@@ -227,7 +237,7 @@ class Engine:
             self._refresh_names(endpoint.identity)
         if old is not None and old.named_ports:
             self._refresh_names(old.identity)
-        self._point(endpoint, *self._matching(endpoint.identity))
+        self._point(endpoint, self._matching(endpoint.identity))
 
     def remove_endpoint(self, number: int) -> None:
         """Forget an endpoint."""
@@ -247,7 +257,7 @@ class Engine:
         self.dirty.discard(identity)
         matching = self._matching(identity)
         for number in sorted(self._by_identity.get(identity, ())):
-            self._point(self.endpoints[number], *matching)
+            self._point(self.endpoints[number], matching)
 
     def settle_all(self) -> None:
         """Settle everything that is dirty, at once, and let go of what was before."""
@@ -270,39 +280,32 @@ class Engine:
             if before != after:
                 self._changes.refreshed.append(Refreshed(resolved, identity, before, after, fresh=False))
 
-    def _matching(self, identity: int) -> tuple[list[int], list[int], bool, bool]:
-        """(ingress elements, egress elements, ingress enforced, egress enforced) of a local identity."""
+    def _matching(self, identity: int) -> _Matching:
         mode = self.options.enable_policy
         always = mode == "always" or INIT_LABEL in self.labels[identity]
-        ingress: list[int] = []
-        egress: list[int] = []
-        enforce_ingress = enforce_egress = always
+        elements: tuple[list[int], list[int]] = ([], [])
+        defaults: tuple[list[Rule], list[Rule]] = ([], [])
         if mode == "never":
-            return [], [], False, False
+            return _Matching()
         for selector in self._subjects.matching(identity):
             for rule in self._rules_of[selector]:
-                ingress += rule.elements[Direction.INGRESS]
-                egress += rule.elements[Direction.EGRESS]
-                enforce_ingress |= rule.default_deny[Direction.INGRESS]
-                enforce_egress |= rule.default_deny[Direction.EGRESS]
-        if enforce_ingress and self.options.allow_localhost:
-            ingress.append(self._localhost)
-        return sorted(ingress), sorted(egress), enforce_ingress, enforce_egress
+                for direction in Direction:
+                    elements[direction].extend(rule.elements[direction])
+                    if (default := rule.defaults[direction]) is not None:
+                        defaults[direction].append(default)
+        enforcing = (always or bool(defaults[0]), always or bool(defaults[1]))
+        if enforcing[Direction.INGRESS] and self.options.allow_localhost:
+            elements[Direction.INGRESS].append(self._localhost)
+        ingress, egress = (tuple(sorted(numbers)) for numbers in elements)
+        return _Matching((ingress, egress), enforcing, (first_rules(defaults[0]), first_rules(defaults[1])))
 
-    def _point(
-        self,
-        endpoint: LocalEndpoint,
-        ingress: list[int],
-        egress: list[int],
-        enforce_ingress: bool,
-        enforce_egress: bool,
-    ) -> None:
-        names = self._own_names(endpoint, ingress)
-        policies = EndpointPolicies(
-            endpoint,
-            self._acquire(ResolvedKey(Direction.INGRESS, enforce_ingress, tuple(ingress), names)),
-            self._acquire(ResolvedKey(Direction.EGRESS, enforce_egress, tuple(egress))),
+    def _point(self, endpoint: LocalEndpoint, matching: _Matching) -> None:
+        names = self._own_names(endpoint, matching.elements[Direction.INGRESS])
+        ingress, egress = (
+            self._acquire(ResolvedKey(direction, matching.enforcing[direction], matching.elements[direction], own))
+            for direction, own in ((Direction.INGRESS, names), (Direction.EGRESS, ()))
         )
+        policies = EndpointPolicies(endpoint, ingress, egress, matching.defaults)
         old = self.realised.get(endpoint.id)
         self.realised[endpoint.id] = policies
         if old is not None:
@@ -310,7 +313,7 @@ class Engine:
         if old != policies:
             self._changes.endpoints[endpoint.id] = policies
 
-    def _own_names(self, endpoint: LocalEndpoint, ingress: list[int]) -> tuple[tuple[str, int, int], ...]:
+    def _own_names(self, endpoint: LocalEndpoint, ingress: tuple[int, ...]) -> tuple[tuple[str, int, int], ...]:
         if not endpoint.named_ports:
             return ()
         asked = {(one.name, one.protocol) for number in ingress for one in self._elements[number].named}

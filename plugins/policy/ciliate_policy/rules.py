@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ciliate.model.base import IPNetwork
-from ciliate.model.policy import Direction, Rule
+from ciliate.model.policy import DEFAULT_DENY, Direction, Rule
 from ciliate.review import Finding, Severity
 from msgspec import Struct
 
@@ -71,6 +71,7 @@ class PolicyRule(Struct, frozen=True):
     subject: LabelSelector | None
     default_deny: tuple[bool, bool]
     elements: tuple[Element, ...]
+    spec_index: int = -1  # as in Rule
 
 
 class PolicyKey(Struct, frozen=True, order=True):
@@ -92,6 +93,19 @@ class Policy(Struct, frozen=True):
     generation: int
     rules: tuple[PolicyRule, ...]
     findings: tuple[Finding, ...] = ()
+
+    def default_rules(self, rule: PolicyRule) -> tuple[Rule | None, Rule | None]:
+        """What stands for a spec's default deny, by direction; None: the spec doesn't switch it on."""
+        one, other = (
+            Rule(
+                kind=self.key.kind, namespace=self.key.namespace, name=self.key.name, uid=self.uid,
+                generation=self.generation, direction=direction.name.lower(), index=DEFAULT_DENY,
+                spec_index=rule.spec_index,
+            )
+            if rule.default_deny[direction] else None
+            for direction in (Direction.INGRESS, Direction.EGRESS)
+        )  # fmt: skip
+        return one, other
 
     @property
     def unsupported(self) -> tuple[str, ...]:
