@@ -20,6 +20,7 @@ from ciliate_hubble.ingest.ingest import Ingest
 from ciliate_hubble.ingest.join import EndJoin
 from ciliate_hubble.ingest.requests import RequestConversion
 from ciliate_hubble.losses import Losses
+from ciliate_hubble.metrics.serving import serve_metrics
 from ciliate_hubble.names import Names
 from ciliate_hubble.observer.agent_events import AgentEvents
 from ciliate_hubble.observer.namespaces import Namespaces
@@ -59,6 +60,8 @@ class HubbleProcess:
         self._ingest = Ingest(conversion, self._requests, self.ring, self.losses, config)
         for sink in (self._namespaces.take, self._count):
             self.add_sink(sink)
+        if (metrics := serve_metrics(context, self.tables, self.losses, self._names.gone)) is not None:
+            self.add_sink(metrics.sink)
         kept = Kept(
             self.ring, self.tables, self.losses, config.lost_event_send_interval,
             policies=config.network_policy_correlation_enabled,
