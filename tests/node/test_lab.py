@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ciliate_lab import cgroups, namespaces
+from ciliate_lab.supervisor import LOOK
 
 from tests.node.labs import Lab, echo, until
 
@@ -205,5 +207,8 @@ def test_a_killed_supervisor_is_started_anew_and_takes_over_what_runs(make_lab: 
     after = {p["name"]: p["pid"] for p in lab.status()["processes"]}
     assert after.pop("operator")
     assert after == before, "what still ran was taken over"
+    supervisor = lab.signal("supervisor", signal.SIGSTOP)
+    time.sleep(3 * LOOK)  # stopped for longer than it waits between two looks: its wait then ends without a signal
+    os.kill(supervisor, signal.SIGCONT)
     os.kill(after["kubelet"], signal.SIGKILL)
     until(lambda: lab.process("kubelet")["pid"] not in (0, after["kubelet"]), what="the next kubelet")

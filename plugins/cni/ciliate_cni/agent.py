@@ -9,7 +9,7 @@ from pathlib import Path
 from ciliate.context import Context
 from ciliate.kernel.probe import lacking
 from ciliate.maps.ownership import MapOwnedError
-from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
+from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP, ENDPOINT_FLOWS_MAP
 from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINT_POLICIES, ENDPOINTS_MAP, Endpoint
 from ciliate.model.event import PACKETS_MAP
 from ciliate.model.ipam import NODE_RANGES, Ipam
@@ -24,6 +24,7 @@ from ciliate_cni.conntrack import Collector
 from ciliate_cni.datapath import Datapath
 from ciliate_cni.deletequeue import DeleteQueue
 from ciliate_cni.endpoints import EndpointMaps, Endpoints
+from ciliate_cni.flowlimits import FlowLimits
 from ciliate_cni.host import HostDevice, HostPair, address_changes
 from ciliate_cni.metrics import CniMetrics, packet_counts
 from ciliate_cni.mover import Mover
@@ -38,6 +39,8 @@ from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
 CLAIMS = claims_table("cni")
 _PINS_INTERVAL = 1.0
 _POINTS_INTERVAL = 0.25
+_LIMITS_INTERVAL = 0.5
+_PRESSED_OFTENER = 5  # times as often is collected while an endpoint is near its limit of flows
 
 
 class Agent:
@@ -59,6 +62,8 @@ class Agent:
         self._claiming = asyncio.Lock()
         self.pods = Pods(context.store, context.node.name, self._pod_changed, self._namespace_changed)
         self.points = Points(context.maps)
+        flows = context.maps.open(ENDPOINT_FLOWS_MAP.name, writable=True).mmap(writable=True)
+        self.flow_limits = FlowLimits(flows, CONNTRACK_MAP.max_entries, self.config.conntrack_share)
         self.metrics = CniMetrics(context.metrics, self._states, self._packets, self.points.rows)
         self._activity = Activity()
         self._tcx_links = TcxLinks(context.node.bpffs / "links")
@@ -214,10 +219,24 @@ class Agent:
     async def _collect(self, loaded: Datapath) -> None:
         maps = self.context.maps
         tables = {spec.name: maps.open(spec.name, writable=True) for spec in (CONNTRACK_MAP, CONNTRACK_NEW_MAP)}
-        collector = Collector(loaded.collect, tables, maps.open("collect_keys", writable=True).mmap(writable=True))
+        keys = maps.open("collect_keys", writable=True).mmap(writable=True)
+        endpoints = maps.open(ENDPOINTS_MAP.name).mmap()
+        collector = Collector(loaded.programs, tables, keys, endpoints, self.flow_limits)
+        clock, interval = asyncio.get_running_loop().time, self.config.conntrack_interval
+        last = clock()
         while True:
-            await asyncio.sleep(self.config.conntrack_interval)
-            self.metrics.collected(await asyncio.to_thread(collector.collect))
+            await asyncio.sleep(min(_LIMITS_INTERVAL, interval))
+            for number in self.flow_limits.update():
+                self._tell_limited(number)
+            if clock() - last >= (interval / _PRESSED_OFTENER if self.flow_limits.pressed else interval):
+                self.metrics.collected(await asyncio.to_thread(collector.collect))
+                last = clock()
+
+    def _tell_limited(self, number: int) -> None:
+        flows, limit = self.flow_limits.of(number)
+        endpoint = self.endpoints.get(number)
+        pod = f"{endpoint.namespace}/{endpoint.pod}" if endpoint is not None else ""
+        self.context.log.warning("too many flows: new ones are dropped", id=number, pod=pod, flows=flows, limit=limit)
 
     async def _keep_pins(self, loaded: Datapath) -> None:
         """Somebody may delete the bpffs folder, or unmount it: packets go on, but only for as long as this process."""

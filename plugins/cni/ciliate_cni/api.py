@@ -88,10 +88,13 @@ class _Served:
     def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
         policy = self._agent.policies.get(endpoint.id)
         current = policy if policy is not None and policy.generation == endpoint.generation else None
+        flows, limit = self._agent.flow_limits.of(endpoint.id)
         return {
             **msgspec.to_builtins(endpoint),
             "state": "ready" if self._agent.is_ready(endpoint) else "waiting-for-identity",
             "attached": self._agent.attached(endpoint),
+            "flows": flows,
+            "flow_limit": limit,
             "identity": current.identity if current is not None else 0,
             "policy": msgspec.to_builtins(current) if current is not None else None,
         }

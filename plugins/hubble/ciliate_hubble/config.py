@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import msgspec
 from ciliate.context import NodePlace
 from ciliate.plugin import Section
 from msgspec import Meta
@@ -49,6 +50,20 @@ class HubbleConfig(Section):
     """Agent events that are kept (GetAgentEvents)."""
     lost_event_send_interval: _Interval = 1.0
     """Seconds between two messages of one source of losses."""
+    network_policy_correlation_enabled: bool = True
+    """Name the policies behind each flow."""
+    remote_pods: Literal["pods", "ciliumendpoints", "none"] = "pods"
+    """The objects that say which pod of another node has an address: Pods also have their workloads."""
+    redact_enabled: bool = False
+    """Hide parts of L7 records; without one of the two lists that is the value of every header."""
+    redact_http_urlquery: bool = False
+    """Hide a URL's query and fragment."""
+    redact_http_userinfo: bool = True
+    """Hide the password in a URL."""
+    redact_http_headers_allow: list[str] = msgspec.field(default_factory=list)
+    """The only headers whose values are shown."""
+    redact_http_headers_deny: list[str] = msgspec.field(default_factory=list)
+    """The only headers whose values are hidden; not with redact_http_headers_allow."""
 
     def __post_init__(self) -> None:
         """Refuse what no single field's type can."""
@@ -60,6 +75,8 @@ class HubbleConfig(Section):
             below = (1 << capacity.bit_length() - 1) - 1
             above = (1 << capacity.bit_length()) - 1
             raise ValueError(f"event_buffer_capacity: {capacity} must be a power of two less one: {below} or {above}")
+        if self.redact_http_headers_allow and self.redact_http_headers_deny:
+            raise ValueError("redact_http_headers_allow and redact_http_headers_deny: give one of them")
 
 
 def socket_path(config: HubbleConfig, place: NodePlace) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ciliate.api.routes import Route
 from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
 from ciliate.plugin import Plugin
@@ -45,3 +46,8 @@ class HubblePlugin(Plugin):
 
         self._process = HubbleProcess(context)
         self._process.start()
+
+    @hookimpl
+    def ciliate_routes(self) -> Iterable[Route]:
+        """What is kept of flows."""
+        return self._process.routes() if self._process is not None else ()
