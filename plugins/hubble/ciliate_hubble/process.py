@@ -30,7 +30,7 @@ from ciliate_hubble.observer.servicer import Observer
 from ciliate_hubble.peer.service import peer_servicer
 from ciliate_hubble.redaction import Redaction
 from ciliate_hubble.ring import Ring
-from ciliate_hubble.server import Server, Servicer
+from ciliate_hubble.server import Server
 from ciliate_hubble.sources.notices import Notices
 from ciliate_hubble.sources.objects import follow_node, pod_source
 from ciliate_hubble.sources.tables import follow_tables
@@ -44,8 +44,8 @@ class HubbleProcess:
     """Flows of one node: from the data path's records to those who ask."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
         config: HubbleConfig = context.config
+        self._context = context
         self._config = config
         self.tables = FlowTables(node_name(context.node.cluster, context.node.name))
         self.ring = Ring(config.event_buffer_capacity)
@@ -67,7 +67,7 @@ class HubbleProcess:
             policies=config.network_policy_correlation_enabled,
         )  # fmt: skip
         self._observer = Observer(kept, self._events, self._namespaces, self._rate)
-        servicers: list[Servicer] = [self._observer.servicer(), peer_servicer(listening.nodes(context))]
+        servicers = [self._observer.servicer(), peer_servicer(listening.nodes(context))]
         self._server = Server(servicers, listening.listeners(context), context.health)
 
     def add_sink(self, sink: Sink) -> None:

@@ -73,19 +73,21 @@ class Server:
         self._listeners = listeners
         self._status = status
         self._checks = health.aio.HealthServicer()
+        self._serving = True
         self.ports: dict[str, int] = {}  # by setting, of the addresses that are listened on; a Unix socket's is 1
         for listener in listeners:
             status.not_ready("does not listen yet", listener.setting)
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await self.set_serving(True)
+        await self.set_serving(self._serving)
         async with asyncio.TaskGroup() as group:
             for listener in self._listeners:
                 group.create_task(self._keep(listener))
 
     async def set_serving(self, serving: bool) -> None:
         """What those hear who ask after the observer's health; the process itself lives, and says so."""
+        self._serving = serving
         states = health_pb2.HealthCheckResponse
         await self._checks.set("", states.SERVING)
         await self._checks.set(HEALTH_NAME, states.SERVING if serving else states.NOT_SERVING)

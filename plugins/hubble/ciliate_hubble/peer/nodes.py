@@ -75,7 +75,7 @@ class Nodes:
 
     def __init__(self, store: Store, names: PeerNames) -> None:
         self._store = store
-        self._names = names
+        self.names = names
         self._addresses: dict[str, str] = {}  # by node
         self.listeners: list[NodeListener] = []
         self._listed = asyncio.Event()
@@ -85,22 +85,22 @@ class Nodes:
         async with aclosing(follow(self._store, CILIUM_NODE)) as followed:  # type: ignore[type-var]
             async for changes in followed:
                 self.apply(changes)
-                self._listed.set()
 
     def apply(self, changes: ObjectChanges) -> None:
-        """Take changes of the store over, and tell what changes for relays: a label, say, changes nothing."""
+        """Take changes of the store over, the first whole, and tell what changes for relays: a label, say, does not."""
+        self._listed.set()
         told = [
-            self._names.notification(key.name, address, PEER_DELETED)
+            self.names.notification(key.name, address, PEER_DELETED)
             for key in changes.deletes
             if (address := self._addresses.pop(key.name, None)) is not None
         ]
         for node in changes.upserts:
-            name, address = node["metadata"]["name"], self._names.address(node)
+            name, address = node["metadata"]["name"], self.names.address(node)
             former = self._addresses.get(name)
             if former != address:
                 self._addresses[name] = address
                 type_ = PEER_ADDED if former is None else PEER_UPDATED
-                told.append(self._names.notification(name, address, type_))
+                told.append(self.names.notification(name, address, type_))
         if told:
             for listener in self.listeners:
                 listener.tell(told)
@@ -108,7 +108,7 @@ class Nodes:
     async def listen(self, listener: NodeListener) -> None:
         """Tell all known nodes at once, as soon as they are known, then every change."""
         await self._listed.wait()
-        listener.tell([self._names.notification(n, a, PEER_ADDED) for n, a in sorted(self._addresses.items())])
+        listener.tell([self.names.notification(n, a, PEER_ADDED) for n, a in sorted(self._addresses.items())])
         self.listeners.append(listener)
 
     def leave(self, listener: NodeListener) -> None:

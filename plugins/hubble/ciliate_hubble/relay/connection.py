@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import grpc.aio
 from structlog.stdlib import BoundLogger
@@ -16,6 +17,7 @@ from ciliate_hubble.relay.channels import Checks, check, open_channel, until_los
 from ciliate_hubble.relay.peers import Peer
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 10.0
+_generations = count(1)
 
 
 class Line:
@@ -42,14 +44,19 @@ class Line:
         self._retired = True
         self._end_if_unused()
 
+    def close(self) -> None:
+        """End it at once: who still uses it is cancelled."""
+        closing = asyncio.get_running_loop().create_task(self.channel.close())
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+
     def _end_if_unused(self) -> None:
         if self._retired and not self._uses:
-            closing = asyncio.get_running_loop().create_task(self.channel.close())
-            _closing.add(closing)
-            closing.add_done_callback(_closing.discard)
+            self.close()
 
 
 _closing: set[asyncio.Task[None]] = set()
+"""What nobody else holds, so that it is not lost before its end."""
 
 
 class Connection:
@@ -63,7 +70,7 @@ class Connection:
         self.state: NodeState = UNKNOWN_NODE_STATE  # until the first attempt has an end
         self.reason = "is being connected to"
         self.line: Line | None = None
-        self.generation = 0  # of lines
+        self.generation = 0  # of the line, of all lines of the process; 0: there has been none
         self._keeper = keeper if peer.server_name else None
         self._checks = checks
         self._changed = changed
@@ -126,7 +133,7 @@ class Connection:
         if self.line is not None:
             self.line.retire()
         self.line = Line(channel, material)
-        self.generation += 1
+        self.generation = next(_generations)
         self._log.info("peer connected", tls=material is not None)
         self._set(NODE_CONNECTED, "")
         return ""
@@ -138,11 +145,8 @@ class Connection:
         self._set(NODE_UNAVAILABLE, reason)
 
     def _drop_line(self) -> None:
-        """End it at once: who still uses it is cancelled."""
         if self.line is not None:
-            closing = asyncio.get_running_loop().create_task(self.line.channel.close())
-            _closing.add(closing)
-            closing.add_done_callback(_closing.discard)
+            self.line.close()
             self.line = None
 
     def _set(self, state: NodeState, reason: str) -> None:

@@ -75,9 +75,13 @@ class PeerFollower:
         self._health = health
         self._log = log
         self._known: dict[str, Peer] = {}
-        self.listed = False  # whether a service has ever told
+        self._listed = False  # whether a service has ever told
         self.reason = f"{', '.join(services)}: has not been asked yet"  # why none is followed; empty if one is
         health.not_ready(self.reason, CONDITION)
+
+    def lacking(self) -> str:
+        """Why no node is known yet; empty once a service has told of them."""
+        return "" if self._listed else self.reason
 
     async def run(self) -> None:
         """Follow, for ever."""
@@ -122,7 +126,7 @@ class PeerFollower:
             async for told in stub.Notify(NotifyRequest()):
                 if not replay.begun:
                     replay.begin(self._gone)
-                    self.listed, self.reason = True, ""
+                    self._listed, self.reason = True, ""
                     self._health.ready(CONDITION)
                     self._log.info("peer service followed", service=service)
                 self._take(told)

@@ -12,6 +12,8 @@ from ciliate_hubble.relay.channels import Checks
 from ciliate_hubble.relay.connection import Connection
 from ciliate_hubble.relay.peers import Peer
 
+AGAIN = 1.0
+
 
 class Pool:
     """One connection a peer, as the peer service tells. Use `run` for its life."""
@@ -22,6 +24,7 @@ class Pool:
         self._log = log
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
+        self.version = 0  # grows with each change
         self.connections: dict[str, Connection] = {}
 
     async def run(self) -> None:
@@ -38,9 +41,7 @@ class Pool:
             self._end(peer.name)
         connection = Connection(peer, self._keeper, self._checks, self._tell, self._log)
         self.connections[peer.name] = connection
-        task = asyncio.create_task(connection.run(), name=f"connection to {peer.name}")
-        task.add_done_callback(self._ended)
-        self._tasks[peer.name] = task
+        self._tasks[peer.name] = asyncio.create_task(self._keep(connection))
         self._tell()
 
     def drop(self, name: str) -> None:
@@ -65,22 +66,23 @@ class Pool:
         """Whether each connection has been tried."""
         return all(found.state != UNKNOWN_NODE_STATE for found in self.connections.values())
 
-    async def changed(self, timeout: float) -> None:
-        """Wait for a change of any connection, or for some seconds."""
-        news = self._news
-        try:
-            async with asyncio.timeout(timeout):
-                await news.wait()
-        except TimeoutError:
-            return
+    async def changed(self, version: int) -> None:
+        """Wait for a change of any connection after a version."""
+        while self.version == version:
+            await self._news.wait()
 
     def _end(self, name: str) -> None:
         self._tasks.pop(name).cancel()
 
     def _tell(self) -> None:
+        self.version += 1
         self._news.set()
         self._news = asyncio.Event()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("connection failed", task=task.get_name(), exc_info=error)
+    async def _keep(self, connection: Connection) -> None:
+        while True:
+            try:
+                await connection.run()
+            except Exception:
+                self._log.exception("connection failed", peer=connection.peer.name)
+            await asyncio.sleep(AGAIN)

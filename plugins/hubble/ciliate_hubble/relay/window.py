@@ -1,10 +1,10 @@
 """Merging by time what several sources send, each in order, within bounds of time and space. Pure: the clock is given.
 
-While all open sources have something, the merge is exact. Where one is silent, it is waited for, but not for ever; how
+While all open sources have something, the merge is exact. One that is silent is waited for, but not for ever; how long
 depends on whether the end is near:
 
-- patient (a request that ends): a source holds the others for `span` seconds since its last sign; meanwhile they are not
-  read further than `most` messages each. The order is exact if no source is silent for longer.
+- patient (a request that ends): a source holds the others for `span` seconds since its last sign; meanwhile they are
+  not read further than `most` messages each. The order is exact if no source is silent for longer.
 - not patient (a reader that follows): a message waits at most `span` seconds for others' older ones, and not at all
   while some source has `most` messages waiting: nobody is slowed down by somebody else's silence.
 """
@@ -47,9 +47,11 @@ class Window(Generic[T]):
         self.late = 0  # messages that came after younger ones had gone
 
     def open(self, source: int, now: float) -> None:
-        """A source will send messages."""
-        self._sources[source] = _Source(heard=now)
-        self._silence(source, now)
+        """A source will send messages; it may have been closed before."""
+        found = self._sources.setdefault(source, _Source())
+        found.open, found.heard = True, now
+        if not found.queue:
+            self._silence(source, now)
 
     def close(self, source: int) -> None:
         """It will send no more; what it has sent goes its way."""

@@ -25,7 +25,9 @@ class Oracle:
     number: int = 0
 
     def open(self, source: int, now: float) -> None:
-        self.queues[source], self.heard[source], self.times[source] = [], now, 0
+        if not self.queues.setdefault(source, []):
+            self.times[source] = 0
+        self.heard[source] = now
         self.opened.add(source)
 
     def close(self, source: int) -> None:
@@ -78,7 +80,7 @@ def test_it_does_what_a_slow_and_obvious_merge_does(steps: list[tuple[str, int, 
     now = 0.0
     for what, source, value in steps:
         now += value * 0.06
-        if what == "open" and source not in oracle.queues:
+        if what == "open" and source not in oracle.opened:
             window.open(source, now)
             oracle.open(source, now)
         elif what == "close" and source in oracle.opened:
