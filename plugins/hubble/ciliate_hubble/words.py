@@ -1,4 +1,4 @@
-"""Drop reasons in words: Hubble's, whether or not our data path has them, and ours."""
+"""Words that flows and those who show them share. Imported by commands: nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -85,4 +85,11 @@ _HUBBLE = {
     207: "First logical datagram fragment not found from world",
 }
 DROP_TEXTS: dict[int, str] = _HUBBLE | {int(reason): reason.text for reason in DropReason if reason not in _HUBBLE}
-"""Texts by number: of Hubble's numbers its own, from 240 on ours."""
+"""Drop reasons, by number: Hubble's texts, whether or not our data path has them; from 240 on ours."""
+RESERVED_NAMES = (
+    *("unknown", "host", "world", "unmanaged", "health", "init", "remote-node", "kube-apiserver", "ingress"),
+    *("world-ipv4", "world-ipv6"),
+)
+"""Reserved identities, by number, as `ciliate.model.identity.Reserved` has them."""
+RULE_LABEL = "ciliate:rule="
+"""Begins the label of a flow's policy that says where in the object the rule is, as `spec.ingress[0]`."""

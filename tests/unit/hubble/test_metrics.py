@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ciliate.model.base import pack_address
 from ciliate.model.l7 import DnsRecord, HttpRecord, L7Record, L7Type, L7Verdict
 from ciliate_hubble.columns import FLOW, Flows
 from ciliate_hubble.config import HubbleConfig
@@ -181,7 +182,7 @@ def test_a_context_shows_the_first_of_its_alternatives_that_is_not_empty(
         metrics = _metrics(f"flow:sourceContext={context};destinationContext={context}")
         flows = _flows({"source_end": end, "destination_end": end})
         for side in ("source", "destination"):
-            flows[side][0, :4] = (10, 0, 0, 1)
+            flows[side][0] = list(pack_address("10.0.0.1"))
         metrics.sink(flows)
         (labels,) = _series(metrics, "hubble_flows_processed_total")
         if expected is not None:
@@ -198,7 +199,7 @@ def test_listed_labels_stand_beside_each_other_even_if_empty() -> None:
     listed = "source_ip,source_pod,source_namespace,source_workload,source_workload_kind,source_app,destination_pod"
     metrics = _metrics(f"drop:labelsContext={listed},traffic_direction")
     flows = _flows({"kind": DROP, "verdict": 2, "reason": 133, "family": 6, "destination_end": WORLD})
-    flows["source"][0, 0], flows["source"][0, 15] = 0xFD, 1
+    flows["source"][0] = list(pack_address("fd00::1"))
     metrics.sink(flows)
     (sample,) = (s for family in metrics.collect() for s in family.samples if s.name == "hubble_drop_total")
     assert sample.labels == {
@@ -383,11 +384,12 @@ def test_counting_by_columns_is_counting_one_by_one(seed: int, batches: int) -> 
         ):
             flows[name] = random.choice(values, 200)
         flows["source_end"], flows["destination_end"] = random.integers(0, 5, 200), random.integers(0, 5, 200)
-        flows["source"][:, 3] = random.integers(0, 3, 200)
+        flows["source"][:, :12] = list(pack_address("0.0.0.0"))[:12]
+        flows["source"][:, 15] = random.integers(0, 3, 200)
         metrics.sink(flows)
         for flow in flows:
             source, destination = (tables.ends.rows[int(flow[side])] for side in ("source_end", "destination_end"))
-            app = {"web-1": "web", "db-1": "data"}.get(source.pod) or f"0.0.0.{flow['source'][3]}"
+            app = {"web-1": "web", "db-1": "data"}.get(source.pod) or f"0.0.0.{flow['source'][15]}"
             pod = f"{destination.namespace}/{destination.pod}" if destination.pod else ""
             counted[
                 int(flow["protocol"]), int(flow["verdict"]), int(flow["point"]), int(flow["direction"]), app, pod

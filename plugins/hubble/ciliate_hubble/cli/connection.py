@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import grpc
+import msgspec
+from ciliate.cli.cluster import CLUSTERS, Cluster, find_cluster
 from ciliate.cli.dispatch import CommandError
+from ciliate.config import core_config, load_settings
+from ciliate.places import node_place
 
 from ciliate_hubble.cli.flags import UsageError
 from ciliate_hubble.cli.settings import ServerSettings
+from ciliate_hubble.relay.config import RelayConfig, socket_path
 
 DEFAULT_SERVER = "localhost:4245"
 _MESSAGE_MOST = 64 << 20
@@ -63,7 +68,24 @@ def connected(settings: ServerSettings) -> Iterator[Server]:
 
 
 def _found(settings: ServerSettings) -> ServerSettings:
+    """The relay of the cluster that commands are about; on a machine without one, what listens at the usual port."""
+    try:
+        cluster = find_cluster(settings.lab)
+    except CommandError:
+        return replace(settings, server=DEFAULT_SERVER)
+    socket = relay_socket(cluster)
+    if socket.exists():
+        return replace(settings, server=f"unix://{socket}")
+    if settings.lab_named or cluster.config_file.is_relative_to(CLUSTERS):
+        raise CommandError(f"cluster {cluster.name} has no relay: {socket} is missing; name a server with --server")
     return replace(settings, server=DEFAULT_SERVER)
+
+
+def relay_socket(cluster: Cluster) -> Path:
+    """Where a cluster's relay serves root of this machine."""
+    settings = load_settings(cluster.config_file)
+    config = msgspec.convert(settings.tree.get("relay", {}), RelayConfig)
+    return socket_path(config, node_place(core_config(settings), "relay", "relay"))
 
 
 def _words(error: grpc.RpcError) -> str:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ciliate.model.identity import Reserved
-
 from ciliate_hubble.api import flow_pb2
 from ciliate_hubble.cli.flags import Given, UsageError
 from ciliate_hubble.cli.options import AGENT_EVENTS, EVENT_TYPES, FILTER_NAMES, TRACE_POINTS, VERDICTS
+from ciliate_hubble.words import RESERVED_NAMES
 
 FlowFilter = flow_pb2.FlowFilter
 
@@ -49,7 +48,7 @@ def _conflicts() -> dict[str, frozenset[str]]:
 _CONFLICTS = _conflicts()
 _TCP_FLAGS = ("SYN", "FIN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS")
 _IP_VERSIONS = {"none": 0, "v4": 1, "ipv4": 1, "4": 1, "v6": 2, "ipv6": 2, "6": 2}
-_RESERVED = {member.label.partition(":")[2]: int(member) for member in Reserved if member}
+_RESERVED = {name: number for number, name in enumerate(RESERVED_NAMES) if number}
 
 
 def _event_type(text: str) -> flow_pb2.EventTypeFilter:

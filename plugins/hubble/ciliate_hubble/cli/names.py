@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ciliate.model.identity import Reserved
-
 from ciliate_hubble.api import flow_pb2
-
-_IDENTITIES = {int(member): member.label.partition(":")[2] for member in Reserved}
+from ciliate_hubble.words import RESERVED_NAMES
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def ends(flow: flow_pb2.Flow, translate: bool) -> tuple[End, End]:
 
 def identity_text(number: int) -> str:
     """A reserved identity's name, else `ID:number`."""
-    return _IDENTITIES.get(number) or f"ID:{number}"
+    return RESERVED_NAMES[number] if number < len(RESERVED_NAMES) else f"ID:{number}"
 
 
 def _host(end: flow_pb2.Endpoint, service: flow_pb2.Service, names: Iterable[str], address: str, port: bool) -> str:

@@ -20,11 +20,13 @@ MASK = (
     *("time", "verdict", "ethernet", "IP", "l4", "source.identity", "source.namespace", "source.pod_name"),
     *("destination.identity", "destination.namespace", "destination.pod_name", "Type", "node_name", "l7"),
     *("event_type", "source_service", "destination_service", "is_reply", "Summary", "ip_trace_id"),
+    *("source_names", "destination_names", "traffic_direction", "policy_match_type", "sock_xlate_point"),
+    "debug_capture_point",
 )
-"""What compact, dict and table show."""
+"""What compact, dict and table show. (The real program leaves the last six out, and then can't show them.)"""
 MASK_POLICIES = (
-    *("traffic_direction", "policy_match_type", "drop_reason", "drop_reason_desc", "egress_allowed_by"),
-    *("ingress_allowed_by", "egress_denied_by", "ingress_denied_by", "policy_log", "file"),
+    *("drop_reason", "drop_reason_desc", "egress_allowed_by", "ingress_allowed_by", "egress_denied_by"),
+    *("ingress_denied_by", "policy_log", "file"),
 )
 """What --print-policy-names and --rule show beside."""
 

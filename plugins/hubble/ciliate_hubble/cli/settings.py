@@ -18,7 +18,8 @@ class ServerSettings:
     """How to reach a server. Empty: not said."""
 
     server: str = ""
-    lab: str = ""
+    lab: str = "lab"
+    lab_named: bool = False  # somebody said which
     tls: bool = False
     ca_files: tuple[Path, ...] = ()
     cert_file: Path | None = None
@@ -45,9 +46,11 @@ def server_settings(given: Sequence[Given]) -> ServerSettings:
             if known.get(key, "") != "" and name != "name":
                 values.setdefault(name, known[key])
                 origins.setdefault(name, origin)
+    lab = typed.get("name") or os.environ.get("CILIATE_LAB", "")
     return ServerSettings(
         server=values.get("server", ""),
-        lab=typed.get("name") or os.environ.get("CILIATE_LAB", "") or "lab",
+        lab=lab or "lab",
+        lab_named=bool(lab),
         tls=_truth(values, origins, "tls"),
         ca_files=tuple(Path(part) for part in values.get("tls-ca-cert-files", "").split(",") if part),
         cert_file=_path(values, "tls-client-cert-file"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ciliate_hubble.api import flow_pb2
 from ciliate_hubble.cli.options import TRACE_POINTS
-from ciliate_hubble.reasons import DROP_TEXTS
+from ciliate_hubble.words import DROP_TEXTS
 
 _MATCHES = ("none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only")
 _SOCK_POINTS = ("SOCK_XLATE_POINT_UNKNOWN", "pre-xlate-fwd", "post-xlate-fwd", "pre-xlate-rev", "post-xlate-rev")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ciliate_hubble.columns import TrafficDirection
+from ciliate_hubble.encoding.parts import address_text
 from ciliate_hubble.ends import End
 from ciliate_hubble.metrics.options import SIDES, MetricOptions
 
@@ -113,5 +113,4 @@ class FlowLabels:
 def _address(row: Any, side: str) -> str:
     if row["family"] == 0:
         return ""
-    packed = row[side].tobytes()
-    return str(ipaddress.ip_address(packed[:4] if row["family"] == 4 else packed))
+    return address_text(row[side].tobytes())
