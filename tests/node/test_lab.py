@@ -21,7 +21,7 @@ from tests.node.labs import Lab, echo, until
 def test_a_lab_is_ready_when_up_returns(lab: Lab) -> None:
     status = lab.status()
     assert status["ready"], status["reasons"]
-    assert {p["name"] for p in status["processes"]} == {"operator", "agent", "kubelet"}
+    assert {p["name"] for p in status["processes"]} == {"operator", "relay", "agent", "kubelet", "hubble"}
     assert all(p["pid"] and Path(p["socket"]).is_socket() for p in status["processes"])
     node = status["nodes"][0]
     assert len(node["pod_cidrs"]) == 2

@@ -9,7 +9,9 @@ from ciliate.api.routes import Route
 from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
 from ciliate.plugin import Plugin
+from ciliate.store import Kind
 
+from ciliate_hubble.certificates.secrets import SECRET
 from ciliate_hubble.config import HubbleConfig
 
 if TYPE_CHECKING:
@@ -17,19 +19,29 @@ if TYPE_CHECKING:
 
 
 class HubblePlugin(Plugin):
-    """Keeps a node's recent flows and serves them."""
+    """On a node: keeps its recent flows and serves them. In the operator: makes the certificates."""
 
     name = "hubble"
     description = "Keeps recent flows, each with its rules, and serves them over Hubble's API."
     config = HubbleConfig
-    roles = ("hubble",)
+    roles = ("hubble", "operator")
 
     def __init__(self) -> None:
         self._process: HubbleProcess | None = None
 
     @hookimpl
+    def ciliate_kinds(self) -> Iterable[Kind]:
+        """Secrets hold the certificates."""
+        return [SECRET]
+
+    @hookimpl
     def ciliate_setup(self, context: Context) -> None:
-        """Begin to keep flows and to serve them."""
+        """Begin to keep flows and to serve them; in the operator, make the certificates for that."""
+        if context.node.role == "operator":
+            from ciliate_hubble.certificates import operator
+
+            operator.start(context)
+            return
         from ciliate_hubble.process import HubbleProcess
 
         self._process = HubbleProcess(context)

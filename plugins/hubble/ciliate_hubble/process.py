@@ -12,23 +12,26 @@ from typing import Any
 from ciliate.api.routes import Request, Route
 from ciliate.context import Context
 
+from ciliate_hubble import listening
 from ciliate_hubble.columns import Flows, Sink
-from ciliate_hubble.config import HubbleConfig, socket_path
+from ciliate_hubble.config import HubbleConfig
 from ciliate_hubble.encoding.flows import FlowEncoders
 from ciliate_hubble.ingest.conversion import Conversion
 from ciliate_hubble.ingest.ingest import Ingest
 from ciliate_hubble.ingest.join import EndJoin
 from ciliate_hubble.ingest.requests import RequestConversion
 from ciliate_hubble.losses import Losses
+from ciliate_hubble.metrics.serving import serve_metrics
 from ciliate_hubble.names import Names
 from ciliate_hubble.observer.agent_events import AgentEvents
 from ciliate_hubble.observer.namespaces import Namespaces
 from ciliate_hubble.observer.rate import Rate
 from ciliate_hubble.observer.reading import Kept
 from ciliate_hubble.observer.servicer import Observer
+from ciliate_hubble.peer.service import peer_servicer
 from ciliate_hubble.redaction import Redaction
 from ciliate_hubble.ring import Ring
-from ciliate_hubble.server import Server, Servicer
+from ciliate_hubble.server import Server
 from ciliate_hubble.sources.notices import Notices
 from ciliate_hubble.sources.objects import follow_node, pod_source
 from ciliate_hubble.sources.tables import follow_tables
@@ -58,17 +61,13 @@ class HubbleProcess:
         self._ingest = Ingest(conversion, self._requests, self.ring, self.losses, config)
         for sink in (self._namespaces.take, self._count):
             self.add_sink(sink)
+        if (metrics := serve_metrics(context, self.tables, self.losses, self._names.gone)) is not None:
+            self.add_sink(metrics.sink)
         encoders = FlowEncoders(self.tables, policies=config.network_policy_correlation_enabled)
         kept = Kept(self.ring, self.tables, self.losses, encoders, config.lost_event_send_interval)
         self._observer = Observer(kept, self._events, self._namespaces, self._rate)
-        servicers: list[Servicer] = [self._observer.servicer()]
-        self._server = Server(
-            servicers,
-            socket_path(config, context.node),
-            config.listen_address,
-            context.health,
-            plaintext=config.disable_tls,
-        )
+        servicers = [self._observer.servicer(), peer_servicer(listening.nodes(context))]
+        self._server = Server(servicers, listening.listeners(context), context.health)
 
     def add_sink(self, sink: Sink) -> None:
         """Have a function get every flow from now on."""

@@ -1,17 +1,19 @@
-"""The gRPC server: on a Unix socket in plaintext, on TCP with the credentials that somebody provides."""
+"""gRPC servers: the same services on each of a process's addresses, with health and reflection."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 from ciliate.health import Health
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 HEALTH_NAME = "hubble.server.Observer"
 """The service name by which Hubble's programs ask after health, besides the empty one."""
@@ -22,9 +24,14 @@ OPTIONS = (
 )
 GRACE = 0.5
 """Seconds that open calls get at the end."""
+AGAIN = 1.0
+"""Seconds until an address that can't be listened on is tried again."""
+SOCKET_PATH_MOST = 107
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+"""The same messages as v1alpha, of which alone there is generated code."""
 
-CredentialsProvider = Callable[[], grpc.ServerCredentials]
-"""Gives a server's credentials at its start; their certificates may change afterwards without a new start."""
+CredentialsProvider = Callable[[], Awaitable[grpc.ServerCredentials]]
+"""Waits until there are credentials; their certificates may change afterwards without a new start."""
 
 
 class ListenError(Exception):
@@ -39,72 +46,99 @@ class Servicer:
     add: Callable[[grpc.aio.Server], None]
 
 
+@dataclass(frozen=True)
+class Listener:
+    """An address, the setting that it comes from, and the credentials to serve it with; without, it is plaintext."""
+
+    address: str  # [host]:port, or the path of a Unix socket, for root
+    setting: str  # hubble.listen_address
+    credentials: CredentialsProvider | None = None
+
+    @property
+    def target(self) -> str:
+        """As grpc wants it. Raises ListenError."""
+        if not self.address.startswith("/"):
+            return f"[::]{self.address}" if self.address.startswith(":") else self.address
+        if len(self.address) > SOCKET_PATH_MOST:
+            most = f"the {SOCKET_PATH_MOST} bytes that a socket's path may have"
+            raise ListenError(f"{self.setting}: {self.address} is longer than {most}")
+        return f"unix://{self.address}"
+
+
 class Server:
-    """Serves the same services on both addresses.
+    """Serves on all addresses; one that fails is tried again, and the others go on."""
 
-    listen: [host]:port, empty for none. Without a provider of credentials TCP is served only if `plaintext`.
-    """
-
-    def __init__(
-        self,
-        servicers: Sequence[Servicer],
-        socket: Path,
-        listen: str,
-        status: Health,
-        *,
-        credentials: CredentialsProvider | None = None,
-        plaintext: bool = False,
-    ) -> None:
+    def __init__(self, servicers: Sequence[Servicer], listeners: Sequence[Listener], status: Health) -> None:
         self._servicers = servicers
-        self._socket = socket
-        self._listen = listen
+        self._listeners = listeners
         self._status = status
-        self._credentials = credentials
-        self._plaintext = plaintext
-        self.port = 0  # of TCP, once it is listened on
+        self._checks = health.aio.HealthServicer()
+        self._serving = True
+        self.ports: dict[str, int] = {}  # by setting, of the addresses that are listened on; a Unix socket's is 1
+        for listener in listeners:
+            status.not_ready("does not listen yet", listener.setting)
 
     async def run(self) -> None:
-        """Serve until cancelled. Raises ListenError."""
+        """Serve until cancelled."""
+        await self.set_serving(self._serving)
+        async with asyncio.TaskGroup() as group:
+            for listener in self._listeners:
+                group.create_task(self._keep(listener))
+
+    async def set_serving(self, serving: bool) -> None:
+        """What those hear who ask after the observer's health; the process itself lives, and says so."""
+        self._serving = serving
+        states = health_pb2.HealthCheckResponse
+        await self._checks.set("", states.SERVING)
+        await self._checks.set(HEALTH_NAME, states.SERVING if serving else states.NOT_SERVING)
+
+    async def _keep(self, listener: Listener) -> None:
+        while True:
+            try:
+                await self._serve(listener)
+            except ListenError as error:
+                self._status.not_ready(str(error), listener.setting)
+            await asyncio.sleep(AGAIN)
+
+    async def _serve(self, listener: Listener) -> None:
+        credentials = await listener.credentials() if listener.credentials is not None else None
         server = grpc.aio.server(options=OPTIONS)
-        checks = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._checks, server)
         for servicer in self._servicers:
             servicer.add(server)
-        names = (health.SERVICE_NAME, reflection.SERVICE_NAME, *(servicer.name for servicer in self._servicers))
-        reflection.enable_server_reflection(names, server)
-        self._bind(server)
-        for name in ("", HEALTH_NAME):
-            await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+        add_reflection(server, [health.SERVICE_NAME, *(servicer.name for servicer in self._servicers)])
+        self.ports[listener.setting] = _bind(server, listener, credentials)
         try:
             await server.start()
-            self._socket.chmod(0o600)
-            self._status.ready("server")
-            await asyncio.Event().wait()
+            if listener.address.startswith("/"):
+                os.chmod(listener.address, 0o600)  # noqa: PTH101 - a path of ours; it does not wait
+            self._status.ready(listener.setting)
+            await server.wait_for_termination()
         finally:
-            self._status.not_ready("the server has ended", "server")
+            self._status.not_ready("does not listen any more", listener.setting)
             await server.stop(GRACE)
 
-    def _bind(self, server: grpc.aio.Server) -> None:
-        self._socket.parent.mkdir(parents=True, exist_ok=True)
-        if len(str(self._socket)) > 107:
-            raise ListenError(f"hubble.socket_path: {self._socket} is longer than the 107 bytes that a socket may have")
-        self._bind_one(f"unix://{self._socket}", "hubble.socket_path", server.add_insecure_port)
-        if not self._listen:
-            return
-        address = f"[::]{self._listen}" if self._listen.startswith(":") else self._listen
-        if self._credentials is not None and not self._plaintext:
-            secure = self._credentials()
-            add: Callable[[str], int] = lambda at: server.add_secure_port(at, secure)  # noqa: E731
-        elif self._plaintext:
-            add = server.add_insecure_port
-        else:
-            return
-        self.port = self._bind_one(address, "hubble.listen_address", add)
 
-    def _bind_one(self, address: str, setting: str, add: Callable[[str], int]) -> int:
-        try:
-            return add(address)
-        except RuntimeError as error:
-            text = f"{setting}: {address} can't be listened on ({error}); is another server there?"
-            self._status.not_ready(text, "server")
-            raise ListenError(text) from error
+def add_reflection(server: grpc.aio.Server, names: Sequence[str]) -> None:
+    """Let clients ask which services and messages there are, in both versions of the protocol."""
+    servicer: Any = reflection.aio.ReflectionServicer([*names, reflection.SERVICE_NAME, REFLECTION_V1])
+    add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+    add(servicer, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    methods = {"ServerReflectionInfo": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(REFLECTION_V1, methods),))
+
+
+def _bind(server: grpc.aio.Server, listener: Listener, credentials: grpc.ServerCredentials | None) -> int:
+    target = listener.target
+    try:
+        if listener.address.startswith("/"):
+            Path(listener.address).parent.mkdir(parents=True, exist_ok=True)
+        return server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
+    except (RuntimeError, OSError) as error:
+        text = f"{listener.setting}: {listener.address} can't be listened on ({error}); is another server there?"
+        raise ListenError(text) from error

@@ -7,7 +7,7 @@ import pytest
 from ciliate import __version__
 from ciliate.model.base import unpack_address
 from ciliate.model.event import EventKind, EventVerdict
-from ciliate.model.policy import RuleSet
+from ciliate.model.policy import Rule, RuleSet
 from ciliate.model.reasons import DropReason
 from ciliate_hubble.api import flow_pb2 as pb
 from ciliate_hubble.api.observer_pb2 import GetFlowsResponse
@@ -234,25 +234,18 @@ def _fill_policies(node: Node, flow: pb.Flow, row: np.void) -> None:
         by_policy = int(row["reason"]) in DENIALS or row["kind"] == EventType.L7
         denied = row["verdict"] == Verdict.AUDIT or (row["verdict"] == Verdict.DROPPED and by_policy)
         listed = getattr(flow, f"{side}_{'denied' if denied and row['direction'] == direction else 'allowed'}_by")
-        named = set()
+        objects: dict[tuple[str, str], list[Rule]] = {}
         for one in node.tables.rules.rules(int(row[f"rule_set_{side}"])):
-            if (one.kind, one.name) in named:
-                continue
-            named.add((one.kind, one.name))
-            labels = [
-                f"k8s:io.cilium.k8s.policy.{name}={value}"
-                for name, value in (
-                    ("derived-from", one.kind), ("name", one.name), ("namespace", one.namespace), ("uid", one.uid),
-                )
-                if one.kind
-            ]  # fmt: skip
+            objects.setdefault((one.kind, one.name), []).append(one)
+        for (kind, name), rules in objects.items():
+            one = rules[0]
+            pairs = {"derived-from": kind, "name": name, "namespace": one.namespace, "uid": one.uid}
+            labels = [f"k8s:io.cilium.k8s.policy.{key}={value}" for key, value in pairs.items()]
+            labels += [f"ciliate:rule={rule.place}" for rule in rules]
             listed.add(
-                name=one.name,
-                namespace=one.namespace,
-                labels=labels,
-                revision=one.generation,
-                kind=one.kind or "Default",
-            )
+                name=name, namespace=one.namespace, labels=labels if kind else [], revision=one.generation,
+                kind=kind or "Default",
+            )  # fmt: skip
 
 
 def test_drops_of_our_own_reasons_keep_their_numbers() -> None:

@@ -13,6 +13,7 @@ from ciliate_hubble.columns import EventType, Reply
 from ciliate_hubble.encoding import wire
 from ciliate_hubble.encoding.summary import FLAGS, ICMP, ICMPV6, IGMP, SCTP, TCP, UDP, VRRP
 from ciliate_hubble.ends import End, Workload
+from ciliate_hubble.words import RULE_LABEL
 
 Wants = Container[str]
 """Names of the fields that are wanted."""
@@ -139,16 +140,20 @@ def file(event_type: int, source: int, line: int) -> bytes:
 
 
 def policies(field: int, rules: tuple[Rule, ...]) -> bytes:
-    """Fields 21001 to 21005: the objects of some rules, each once."""
-    objects = dict.fromkeys((rule.kind, rule.namespace, rule.name, rule.uid, rule.generation) for rule in rules)
-    return b"".join(wire.message(field, _policy(*one)) for one in objects)
+    """Fields 21001 to 21005: the objects of some rules, each once, with labels that say which rules of theirs."""
+    objects: dict[tuple[str, str, str, str, int], list[str]] = {}
+    for rule in rules:
+        places = objects.setdefault((rule.kind, rule.namespace, rule.name, rule.uid, rule.generation), [])
+        if rule.kind:
+            places.append(RULE_LABEL + rule.place)
+    return b"".join(wire.message(field, _policy(*one, places)) for one, places in objects.items())
 
 
-def _policy(kind: str, namespace: str, name: str, uid: str, generation: int) -> bytes:
+def _policy(kind: str, namespace: str, name: str, uid: str, generation: int, places: list[str]) -> bytes:
     return (
         wire.text(1, name)
         + wire.text(2, namespace)
-        + wire.texts(3, policy_labels(kind, namespace, name, uid))
+        + wire.texts(3, policy_labels(kind, namespace, name, uid) + places)
         + wire.number(4, generation)
         + wire.text(5, kind or DEFAULT_KIND)
     )
