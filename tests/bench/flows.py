@@ -27,8 +27,8 @@ def endpoints() -> list[Endpoint]:
     """The pods of this node."""
     return [
         Endpoint(
-            id=number, generation=1, container_id=f"c{number}", interface="eth0", netns="", namespace=f"ns{number % 20}",
-            pod=f"pod-{number}", host_interface=f"lxc{number}", ipv4=f"10.0.0.{number}",
+            id=number, generation=1, container_id=f"c{number}", interface="eth0", netns="", pod=f"pod-{number}",
+            namespace=f"ns{number % 20}", host_interface=f"lxc{number}", ipv4=f"10.0.0.{number}",
         )
         for number in range(1, LOCAL + 1)
     ]  # fmt: skip
@@ -126,3 +126,21 @@ def records(count: int) -> Records:
 
 def _packed(addresses: Any) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(map(pack_address, addresses)), np.uint8).reshape(-1, 16)
+
+
+WANTED = 7
+"""The endpoint whose flows are one in a hundred of those that `one_in_a_hundred` makes."""
+
+
+def one_in_a_hundred(count: int) -> Records:
+    """Records of which each hundredth, from the first on, is one flow from WANTED, and no other is."""
+    made = records(count)
+    others = made["source_endpoint"] == WANTED
+    for side in ("source", "destination"):
+        others |= made[f"{side}_endpoint"] == WANTED
+    made[others] = made[~others][0]
+    chosen = made[::100]
+    chosen["kind"], chosen["reason"], chosen["direction"] = EventKind.TRACE, 0, 2
+    chosen["source_endpoint"], chosen["source_identity"] = WANTED, local_identity(WANTED)
+    chosen["source"] = _packed([f"10.0.0.{WANTED}"])[0]
+    return made
