@@ -132,22 +132,3 @@ def test_a_node_whose_object_is_deleted_is_gone_until_it_is_there_again(
     reader.told("NODE_CONNECTED", "node2", times=2)
     reader.has(pairs[1].send(5))
     assert len(reader.uuids) == len(set(reader.uuids))
-
-
-def test_all_connections_to_nodes_have_certificates(cluster: Lab) -> None:
-    """The nodes' TCP address answers nobody in plaintext, and nobody without a certificate."""
-    address = cluster.status()["nodes"][0]["hubble"]["address"]
-
-    def ask(channel: grpc.Channel) -> str:
-        with channel:
-            try:
-                list(ObserverStub(channel).GetFlows(GetFlowsRequest(number=1), timeout=5))
-            except grpc.RpcError as error:
-                return str(error.code().name)
-        return ""
-
-    ca = cluster.ciliate("get", "secret", "hubble-server-certs", "-n", "kube-system", "-o", "json").stdout
-    assert "tls.crt" in ca
-    assert cluster.outside.inside(lambda: ask(grpc.insecure_channel(address))) == "UNAVAILABLE"
-    credentials = grpc.ssl_channel_credentials()
-    assert cluster.outside.inside(lambda: ask(grpc.secure_channel(address, credentials))) == "UNAVAILABLE"
