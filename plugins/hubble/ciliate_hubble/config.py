@@ -10,6 +10,8 @@ from ciliate.context import NodePlace
 from ciliate.plugin import Section
 from msgspec import Meta
 
+from ciliate_hubble.metrics.options import OptionError, parse_metrics
+
 CAPACITY_MOST = (1 << 20) - 1
 """Flows that the ring holds at most: 192 bytes each, so 200 MB."""
 
@@ -50,6 +52,10 @@ class HubbleConfig(Section):
     """Agent events that are kept (GetAgentEvents)."""
     lost_event_send_interval: _Interval = 1.0
     """Seconds between two messages of one source of losses."""
+    metrics: list[str] = []
+    """What is counted of flows, with labels, as `drop` or `flow:sourceContext=pod`; see README.md."""
+    metrics_server: str = ""
+    """host:port at which this process serves its metrics, as :9965; empty: only where `metrics.listen` says."""
     network_policy_correlation_enabled: bool = True
     """Name the policies behind each flow."""
     remote_pods: Literal["pods", "ciliumendpoints", "none"] = "pods"
@@ -70,6 +76,10 @@ class HubbleConfig(Section):
         files = (self.tls_cert_file, self.tls_key_file, self.tls_client_ca_files)
         if any(files) and not all(files):
             raise ValueError("tls_cert_file, tls_key_file, tls_client_ca_files: give all of them, or none")
+        try:
+            parse_metrics(self.metrics)
+        except OptionError as error:
+            raise ValueError(f"metrics: {error}") from error
         capacity = self.event_buffer_capacity
         if capacity & (capacity + 1):
             below = (1 << capacity.bit_length() - 1) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 FRESH = 10.0
@@ -11,9 +12,10 @@ FRESH = 10.0
 
 
 class Interfaces:
-    """Asks the kernel, and remembers."""
+    """Asks the kernel, and remembers. ask: raises OSError if there is no such device."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[int], str] = socket.if_indextoname) -> None:
+        self._ask = ask
         self._names: dict[int, str] = {}
         self._until = 0.0
 
@@ -27,6 +29,6 @@ class Interfaces:
         if name is None:
             name = ""
             with suppress(OSError):
-                name = socket.if_indextoname(index)
+                name = self._ask(index)
             self._names[index] = name
         return name

@@ -106,9 +106,14 @@ def _dns_summary(dns: DnsRecord, record: L7Record) -> str:
         return f"DNS Query {asked}"
     parts = [f'"{",".join(dns.ips)}"'] if dns.ips else []
     if dns.rcode:
-        parts = [f"RCode: {_CODES[dns.rcode] if dns.rcode < len(_CODES) else dns.rcode}"]
+        parts = [f"RCode: {code_text(dns.rcode)}"]
     if dns.cnames:
         parts.append(f'CNAMEs: "{",".join(dns.cnames)}"')
     parts.append(f"TTL: {dns.ttl}")
     who = "Proxy" if dns.observer == "proxy" else "Query"
     return f"DNS Answer {' '.join(parts)} ({who} {asked})"
+
+
+def code_text(rcode: int) -> str:
+    """A DNS response code in words."""
+    return _CODES[rcode] if rcode < len(_CODES) else str(rcode)

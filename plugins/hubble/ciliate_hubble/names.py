@@ -117,6 +117,11 @@ class Names:
             if self._pods.live.get(address) == name:
                 self._pods.delete(address)
 
+    def gone(self, pods: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of some pods (namespace and name) that there are no more."""
+        local = {(row.namespace, row.pod) for row in self._endpoints.live.values()}
+        return {pod for pod in pods if pod not in local and pod not in self._workloads.live}
+
     def prefixes_changed(self) -> None:
         """The ipcache has changed."""
         self._forget("prefixes")

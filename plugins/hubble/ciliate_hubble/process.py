@@ -15,11 +15,13 @@ from ciliate.context import Context
 from ciliate_hubble import listening
 from ciliate_hubble.columns import Flows, Sink
 from ciliate_hubble.config import HubbleConfig
+from ciliate_hubble.encoding.flows import FlowEncoders
 from ciliate_hubble.ingest.conversion import Conversion
 from ciliate_hubble.ingest.ingest import Ingest
 from ciliate_hubble.ingest.join import EndJoin
 from ciliate_hubble.ingest.requests import RequestConversion
 from ciliate_hubble.losses import Losses
+from ciliate_hubble.metrics.serving import serve_metrics
 from ciliate_hubble.names import Names
 from ciliate_hubble.observer.agent_events import AgentEvents
 from ciliate_hubble.observer.namespaces import Namespaces
@@ -59,10 +61,10 @@ class HubbleProcess:
         self._ingest = Ingest(conversion, self._requests, self.ring, self.losses, config)
         for sink in (self._namespaces.take, self._count):
             self.add_sink(sink)
-        kept = Kept(
-            self.ring, self.tables, self.losses, config.lost_event_send_interval,
-            policies=config.network_policy_correlation_enabled,
-        )  # fmt: skip
+        if (metrics := serve_metrics(context, self.tables, self.losses, self._names.gone)) is not None:
+            self.add_sink(metrics.sink)
+        encoders = FlowEncoders(self.tables, policies=config.network_policy_correlation_enabled)
+        kept = Kept(self.ring, self.tables, self.losses, encoders, config.lost_event_send_interval)
         self._observer = Observer(kept, self._events, self._namespaces, self._rate)
         servicers = [self._observer.servicer(), peer_servicer(listening.nodes(context))]
         self._server = Server(servicers, listening.listeners(context), context.health)

@@ -50,6 +50,11 @@ class Ring:
         """The sequence number of the oldest that any reader can still get."""
         return max(0, self.seen - self._size)
 
+    @property
+    def waiting(self) -> int:
+        """How many readers have read all and wait for more."""
+        return len(self._waiting)
+
     def append(self, flows: Flows) -> None:
         """Add flows, whose sequence numbers follow on; the oldest give way. Readers that wait are woken."""
         self.seen += len(flows)

@@ -18,8 +18,10 @@ from ciliate_hubble.tables import FlowTables
 
 K = TypeVar("K")
 Column = list[bytes]
-CACHED = 16_384
+CACHED = 4096
 """Values of a part that are remembered; then it begins anew."""
+SHARED = 8
+"""Masks whose encoders are kept for other readers."""
 
 _POLICIES = {
     "egress_allowed_by": 21001,
@@ -58,8 +60,13 @@ class FlowEncoder:
         self._rules_version = tables.rules.version
         self._ends: dict[str, dict[int, bytes]] = {"source": {}, "destination": {}}
         self._outcome = _Cache(lambda verdict, reason: parts.outcome(verdict, reason, wants))
+        self._times = _Cache(lambda field, time: wire.message(field, wire.timestamp(time)))
         self._ethernet = _Cache(parts.ethernet)
         self._ip = _Cache(parts.ip)
+        self._layer4 = _Cache(parts.layer4)
+        self._kinds = _Cache(parts.kind)
+        self._interface = _Cache(self._interface_of)
+        self._traces = _Cache(parts.trace_reason)
         self._events = _Cache(lambda *row: parts.event(row, wants))
         self._policies = _Cache(self._policies_of)
         self._summaries = _Cache(lambda *of: wire.text(100000, summary(*of)))
@@ -77,23 +84,22 @@ class FlowEncoder:
             return [cut(body, self._mask.rest) for body in bodies]
         out = []
         tail = self._tail
-        times: Column = _times(flows) if "time" in self._mask.fields else [b""] * len(flows)
+        times = self._of_time(flows, _RESPONSE_TIME) if "time" in self._mask.fields else [b""] * len(flows)
         for body, time in zip(bodies, times, strict=True):
-            end = wire.message(_RESPONSE_TIME, time) if time else b""
-            out.append(b"".join((_RESPONSE_FLOW, wire.varint(len(body)), body, tail, end)))
+            out.append(b"".join((_RESPONSE_FLOW, wire.varint(len(body)), body, tail, time)))
         return out
 
     def _makers(self, policies: bool) -> list[tuple[str, Callable[[Flows], Column]]]:
         """Columns in the order of the fields' numbers. A name with + is of several fields, which look to the mask."""
         made: list[tuple[str, Callable[[Flows], Column]]] = [
-            ("time", lambda flows: [wire.message(1, body) for body in _times(flows)]),
+            ("time", lambda flows: self._of_time(flows, 1)),
             ("+outcome", self._outcomes),
             ("ethernet", self._ethernets),
             ("IP", self._ips),
             ("l4", self._layers4),
             ("source", lambda flows: self._ends_of(flows, "source", 8)),
             ("destination", lambda flows: self._ends_of(flows, "destination", 9)),
-            ("Type", lambda flows: [parts.kind(kind, ("Type",)) for kind in flows["kind"].tolist()]),
+            ("Type", lambda flows: _cached(self._kinds, flows, "kind")),
             ("node_name", lambda flows: [self._node_name] * len(flows)),
             ("l7", lambda flows: self._of_l7(flows, 15)),
             ("+event", self._events_of),
@@ -104,7 +110,7 @@ class FlowEncoder:
             ("socket_cookie", lambda flows: [wire.number(32, n) for n in flows["socket_cookie"].tolist()]),
             ("cgroup_id", lambda flows: [wire.number(33, n) for n in flows["cgroup_id"].tolist()]),
             ("uuid", self._uuids),
-            ("trace_reason", lambda flows: _mapped(parts.trace_reason, flows, "kind", "ct_state")),
+            ("trace_reason", lambda flows: _cached(self._traces, flows, "kind", "ct_state")),
             ("node_labels", self._node_labels),
             ("file", lambda flows: _mapped(parts.file, flows, "kind", "file", "line")),
             ("tunnel", lambda flows: [_tunnel(vni) for vni in flows["tunnel_id"].tolist()]),
@@ -119,14 +125,19 @@ class FlowEncoder:
         """Forget what was made of rows that have changed hands."""
         if self._life != self._tables.ends.life:
             self._life = self._tables.ends.life
+            self._interface.clear()
             for known in self._ends.values():
                 known.clear()
         if self._rules_version != self._tables.rules.version:
             self._rules_version = self._tables.rules.version
             self._policies.clear()
 
+    def _of_time(self, flows: Flows, field: int) -> Column:
+        times = self._times
+        return [times[field, time] for time in flows["time"].tolist()]
+
     def _outcomes(self, flows: Flows) -> Column:
-        return [self._outcome[key] for key in _keys(flows, "verdict", "reason")]
+        return _cached(self._outcome, flows, "verdict", "reason")
 
     def _ethernets(self, flows: Flows) -> Column:
         sources, destinations = _packed(flows, "source_mac"), _packed(flows, "destination_mac")
@@ -138,7 +149,7 @@ class FlowEncoder:
         return [self._ip[key] for key in zip(*addresses, flows["family"].tolist(), encrypted, strict=True)]
 
     def _layers4(self, flows: Flows) -> Column:
-        return _mapped(parts.layer4, flows, "protocol", "source_port", "destination_port", "tcp_flags")
+        return _cached(self._layer4, flows, "protocol", "source_port", "destination_port", "tcp_flags")
 
     def _ends_of(self, flows: Flows, side: str, field: int) -> Column:
         known, ends = self._ends[side], self._tables.ends.rows
@@ -160,13 +171,13 @@ class FlowEncoder:
         return wire.message(field, body) if body else b""
 
     def _events_of(self, flows: Flows) -> Column:
-        return [self._events[key] for key in _keys(flows, "kind", "point", "reason", "direction", "match", "reply")]
+        return _cached(self._events, flows, "kind", "point", "reason", "direction", "match", "reply")
 
     def _interfaces(self, flows: Flows) -> Column:
         names = ("ifindex", "source_endpoint", "source_end", "destination_endpoint", "destination_end")
-        return [self._interface(*row) if row[0] else b"" for row in _keys(flows, *names)]
+        return [self._interface[row] if row[0] else b"" for row in _keys(flows, *names)]
 
-    def _interface(self, index: int, source: int, source_end: int, destination: int, destination_end: int) -> bytes:
+    def _interface_of(self, index: int, source: int, source_end: int, destination: int, destination_end: int) -> bytes:
         ends = self._tables.ends.rows
         if index == IFINDEX_BASE + source:
             name = ends[source_end].interface
@@ -219,6 +230,23 @@ class FlowEncoder:
         return wire.text(_RESPONSE_NODE_NAME, self._tables.node_name) if wanted else b""
 
 
+class FlowEncoders:
+    """Encoders by mask, the latest few, so that readers share what is encoded."""
+
+    def __init__(self, tables: FlowTables, *, policies: bool = True) -> None:
+        self._tables = tables
+        self.policies = policies
+        self._encoders: dict[Mask, FlowEncoder] = {}
+
+    def of(self, mask: Mask) -> FlowEncoder:
+        """The encoder of a mask."""
+        encoder = self._encoders.pop(mask, None) or FlowEncoder(self._tables, mask, policies=self.policies)
+        self._encoders[mask] = encoder
+        if len(self._encoders) > SHARED:
+            del self._encoders[next(iter(self._encoders))]
+        return encoder
+
+
 def denying(kind: int, verdict: int, direction: int, reason: int) -> int:
     """The direction whose policy has denied a flow, or would have but for an audit; 0 if none has."""
     by_policy = verdict == Verdict.DROPPED and (reason in DENIALS or kind == EventType.L7)
@@ -227,6 +255,10 @@ def denying(kind: int, verdict: int, direction: int, reason: int) -> int:
 
 def _keys(flows: Flows, *names: str) -> zip[tuple[int, ...]]:
     return zip(*(flows[name].tolist() for name in names), strict=True)
+
+
+def _cached(cache: _Cache, flows: Flows, *names: str) -> Column:
+    return [cache[row] for row in _keys(flows, *names)]
 
 
 def _mapped(make: Callable[..., bytes], flows: Flows, *names: str) -> Column:
@@ -238,10 +270,6 @@ def _packed(flows: Flows, name: str) -> list[bytes]:
     size = flows.dtype[name].itemsize
     packed = flows[name].tobytes()
     return [packed[at : at + size] for at in range(0, len(packed), size)]
-
-
-def _times(flows: Flows) -> Column:
-    return [wire.timestamp(time) for time in flows["time"].tolist()]
 
 
 def _sock_points(flows: Flows) -> Column:

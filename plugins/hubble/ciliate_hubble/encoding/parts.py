@@ -11,13 +11,14 @@ from ciliate.model.policy import Rule
 
 from ciliate_hubble.columns import EventType, Reply
 from ciliate_hubble.encoding import wire
-from ciliate_hubble.encoding.summary import FLAGS, ICMP, ICMPV6, SCTP, TCP, UDP
+from ciliate_hubble.encoding.summary import FLAGS, ICMP, ICMPV6, IGMP, SCTP, TCP, UDP, VRRP
 from ciliate_hubble.ends import End, Workload
+from ciliate_hubble.words import RULE_LABEL
 
 Wants = Container[str]
 """Names of the fields that are wanted."""
 
-FLOW_TYPES = {EventType.SOCK: 3, EventType.L7: 2}
+FLOW_TYPES = {int(EventType.SOCK): 3, int(EventType.L7): 2}
 """flow.FlowType by event type; of all others L3_L4, 1."""
 TO_ENDPOINT = 101
 """flow.TraceObservationPoint of sub type 0, as 0 is unknown there."""
@@ -43,7 +44,7 @@ def ethernet(source: bytes, destination: bytes) -> bytes:
 
 def ip(source: bytes, destination: bytes, xlated: bytes, family: int, encrypted: bool) -> bytes:
     """flow.IP; nothing if there was no IP to see."""
-    if not family or not (any(source) or any(destination)):
+    if not family:
         return b""
     body = (
         wire.text(1, address_text(source))
@@ -67,7 +68,10 @@ def layer4(protocol: int, source_port: int, destination_port: int, flags: int) -
     if protocol == TCP:
         return wire.message(6, wire.message(1, pair + tcp_flags(flags)))
     field = {UDP: 2, ICMP: 3, ICMPV6: 4, SCTP: 5}.get(protocol)
-    return b"" if field is None else wire.message(6, wire.message(field, pair))
+    if field is not None:
+        return wire.message(6, wire.message(field, pair))
+    field = {VRRP: 6, IGMP: 7}.get(protocol)  # of which no record says more
+    return b"" if field is None else wire.message(6, wire.message(field, b""))
 
 
 def end(field: int, who: End, wants: Wants) -> bytes:
@@ -94,9 +98,9 @@ def outcome(verdict: int, reason: int, wants: Wants) -> bytes:
     return (wire.number(2, verdict) if "verdict" in wants else b"") + dropped
 
 
-def kind(event: int, wants: Wants) -> bytes:
+def kind(event: int) -> bytes:
     """Field 10."""
-    return wire.number(10, FLOW_TYPES.get(EventType(event), 1)) if "Type" in wants else b""
+    return wire.number(10, FLOW_TYPES.get(event, 1))
 
 
 def event(row: tuple[int, int, int, int, int, int], wants: Wants) -> bytes:
@@ -136,16 +140,20 @@ def file(event_type: int, source: int, line: int) -> bytes:
 
 
 def policies(field: int, rules: tuple[Rule, ...]) -> bytes:
-    """Fields 21001 to 21005: the objects of some rules, each once."""
-    objects = dict.fromkeys((rule.kind, rule.namespace, rule.name, rule.uid, rule.generation) for rule in rules)
-    return b"".join(wire.message(field, _policy(*one)) for one in objects)
+    """Fields 21001 to 21005: the objects of some rules, each once, with labels that say which rules of theirs."""
+    objects: dict[tuple[str, str, str, str, int], list[str]] = {}
+    for rule in rules:
+        places = objects.setdefault((rule.kind, rule.namespace, rule.name, rule.uid, rule.generation), [])
+        if rule.kind:
+            places.append(RULE_LABEL + rule.place)
+    return b"".join(wire.message(field, _policy(*one, places)) for one, places in objects.items())
 
 
-def _policy(kind: str, namespace: str, name: str, uid: str, generation: int) -> bytes:
+def _policy(kind: str, namespace: str, name: str, uid: str, generation: int, places: list[str]) -> bytes:
     return (
         wire.text(1, name)
         + wire.text(2, namespace)
-        + wire.texts(3, policy_labels(kind, namespace, name, uid))
+        + wire.texts(3, policy_labels(kind, namespace, name, uid) + places)
         + wire.number(4, generation)
         + wire.text(5, kind or DEFAULT_KIND)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TCP, UDP, ICMP, ICMPV6, SCTP = 6, 17, 1, 58, 132
+TCP, UDP, ICMP, ICMPV6, SCTP, VRRP, IGMP = 6, 17, 1, 58, 132, 112, 2
 
 FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 """By bit, lowest first: also the field numbers of flow.TCPFlags, from 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 _SMALL = 1 << 14
 
@@ -24,6 +25,7 @@ def varint(number: int) -> bytes:
     return _VARINTS[number] if number < _SMALL else _varint(number)
 
 
+@cache
 def tag(field: int, kind: int) -> bytes:
     """What stands before a field's value. kind: 0 a varint, 2 bytes of a length that is told."""
     return _varint(field << 3 | kind)

@@ -36,7 +36,7 @@ def addresses(column: str, texts: list[str]) -> Predicate:
         found = np.zeros(len(flows), np.bool_)
         for (family, length), networks in groups.items():
             found |= (flows["family"] == family) & _within(high, low, length, networks)
-        return found & _is_ip(flows)
+        return found
 
     return mask
 
@@ -65,12 +65,4 @@ def _within(high: NDArray[np.uint64], low: NDArray[np.uint64], length: int, netw
     found = np.zeros(len(high), np.bool_)
     for one, other in wanted:
         found |= (high == np.uint64(one)) & (low == np.uint64(other))
-    return found
-
-
-def _is_ip(flows: Flows) -> Mask:
-    """Rows with an address at all: a drop before the header was read has none."""
-    source, destination = flows["source"].view(np.uint32), flows["destination"].view(np.uint32)
-    some = source[:, 0] | source[:, 2] | source[:, 3] | destination[:, 0] | destination[:, 2] | destination[:, 3]
-    found: Mask = some != 0
     return found

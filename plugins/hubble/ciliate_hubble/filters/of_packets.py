@@ -10,7 +10,7 @@ from ciliate.model.event import EventVerdict
 
 from ciliate_hubble.api import flow_pb2 as pb
 from ciliate_hubble.columns import EventType, Flows, Reply, Verdict
-from ciliate_hubble.encoding.summary import FLAGS, ICMP, ICMPV6, SCTP, TCP, UDP
+from ciliate_hubble.encoding.summary import FLAGS, ICMP, ICMPV6, IGMP, SCTP, TCP, UDP, VRRP
 from ciliate_hubble.filters.addresses import AddressError, addresses
 from ciliate_hubble.filters.errors import FilterError
 from ciliate_hubble.filters.field import Field, Meaning
@@ -59,7 +59,7 @@ def _ports(side: str) -> Meaning:
 
 _PROTOCOLS = {
     "icmp": (ICMP, ICMPV6), "icmpv4": (ICMP,), "icmpv6": (ICMPV6,), "tcp": (TCP,), "udp": (UDP,), "sctp": (SCTP,),
-    "vrrp": (112,), "igmp": (2,),
+    "vrrp": (VRRP,), "igmp": (IGMP,),
 }  # fmt: skip
 _L7_PROTOCOLS = ("dns", "http", "kafka")
 
@@ -159,7 +159,7 @@ def _encrypted(field: Field) -> Predicate:
     wanted = set(field.values)
 
     def mask(flows: Flows) -> Mask:
-        encrypted: Mask = (flows["verdicts"] & EventVerdict.ENCRYPTED) != 0
+        encrypted: Mask = ((flows["verdicts"] & EventVerdict.ENCRYPTED) != 0) & (flows["family"] != 0)
         return everything(flows) if wanted == {True, False} else encrypted == (True in wanted)
 
     return mask

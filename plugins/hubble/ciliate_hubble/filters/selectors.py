@@ -19,7 +19,7 @@ class SelectorError(ValueError):
     """A text that is no selector; the message says where it ceases to be one."""
 
 
-@lru_cache(65_536)
+@lru_cache(16_384)
 def parsed_labels(labels: tuple[str, ...]) -> Labels:
     """Labels as selectors look at them."""
     found: dict[str, set[str]] = {}

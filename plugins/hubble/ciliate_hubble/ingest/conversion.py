@@ -43,7 +43,7 @@ class Conversion:
         flows = self._flows[: len(codes)]
         flows["time"] += np.uint64(clock)
         flows["sequence"] = self._sequence[: len(codes)] + np.uint64(sequence)
-        flows["family"] = _families(flows["ether_type"])
+        flows["family"] = _families(flows)
         flows["l7"] = 0
         self._mean(flows, codes)
         self._name(flows)
@@ -121,8 +121,13 @@ class Conversion:
 _HUBBLES = {Direction.INGRESS: TrafficDirection.INGRESS, Direction.EGRESS: TrafficDirection.EGRESS}
 
 
-def _families(ether_types: NDArray[np.uint16]) -> NDArray[np.uint8]:
+def _families(flows: Flows) -> NDArray[np.uint8]:
+    ether_types = flows["ether_type"]
     families: NDArray[np.uint8] = (ether_types == 0x0800) * np.uint8(4) + (ether_types == 0x86DD) * np.uint8(6)
+    drops = np.flatnonzero(flows["kind"] == EventKind.DROP)
+    if len(drops):  # perhaps before the header was read: then there is no IP to speak of
+        both = flows["source"].view(np.uint32)[drops] | flows["destination"].view(np.uint32)[drops]
+        families[drops[(both[:, 0] | both[:, 2] | both[:, 3]) == 0]] = 0
     return families
 
 

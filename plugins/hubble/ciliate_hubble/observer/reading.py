@@ -15,7 +15,7 @@ import numpy as np
 
 from ciliate_hubble.columns import Flows
 from ciliate_hubble.encoding import wire
-from ciliate_hubble.encoding.flows import FlowEncoder
+from ciliate_hubble.encoding.flows import FlowEncoders
 from ciliate_hubble.encoding.mask import Mask
 from ciliate_hubble.filters.matcher import Matcher
 from ciliate_hubble.history import Older
@@ -37,8 +37,8 @@ class Kept:
     ring: Ring
     tables: FlowTables
     losses: Losses
+    encoders: FlowEncoders
     lost_interval: float
-    policies: bool = True
     older: Older | None = None
 
 
@@ -51,7 +51,7 @@ class Reading:
         self._span = span
         self._matcher = matcher
         self._mask = mask
-        self._encoder = FlowEncoder(kept.tables, mask, policies=kept.policies)
+        self._encoder = kept.encoders.of(mask)
         self._left = span.most  # flows to give yet; None: no limit
         self._ended = False  # an event later than `until` has been met
         self._overtaken = Gathering(kept.lost_interval)
@@ -74,10 +74,10 @@ class Reading:
                     await asyncio.sleep(0)
             elif self._span.follow:
                 await self._wait()
+                yield self._told_overtaken(place)
             else:
                 break
-        if (told := self._overtaken.due(time.time_ns(), at_once=True)) is not None:
-            yield [self._lost(Loss(LossSource.HUBBLE_RING_BUFFER, *told, place, 0))]
+        yield self._told_overtaken(place, at_once=True)
 
     @property
     def _done(self) -> bool:
@@ -116,8 +116,7 @@ class Reading:
         read = self._ring.read(place, stop, LOOKED_AT)
         if read.lost:
             self._overtaken.add(read.lost, time.time_ns())
-        if (told := self._overtaken.due(time.time_ns())) is not None:
-            found.append(self._lost(Loss(LossSource.HUBBLE_RING_BUFFER, *told, place, 0)))
+        found += self._told_overtaken(place)
         rows, last = self._chosen(read.flows)
         after = read.next if last is None else read.next - len(read.flows) + last + 1
         return after, found + self._encoder.responses(rows)
@@ -142,6 +141,11 @@ class Reading:
         if self._left is not None:
             self._left -= len(rows)
         return flows[rows], last
+
+    def _told_overtaken(self, place: int, *, at_once: bool = False) -> list[bytes]:
+        """The message of what this reader was too slow for, if it is due."""
+        told = self._overtaken.due(time.time_ns(), at_once=at_once)
+        return [] if told is None else [self._lost(Loss(LossSource.HUBBLE_RING_BUFFER, *told, place, 0))]
 
     def _loss_at(self, place: int) -> bool:
         loss = self._kept.losses.next(self._next_loss)
@@ -172,7 +176,7 @@ class Reading:
         before = int(oldest["time"][0]) if len(oldest) else time.time_ns()
         async for segment in older.read(span.since or 0, before):
             matcher = self._matcher.over(segment.tables)
-            encoder = FlowEncoder(segment.tables, self._mask, policies=self._kept.policies)
+            encoder = FlowEncoders(segment.tables, policies=self._kept.encoders.policies).of(self._mask)
             flows = segment.flows
             while len(flows) and not self._done:
                 rows, last = self._chosen(flows[:LOOKED_AT], matcher)
