@@ -100,6 +100,9 @@ class Host:
         api = ApiServer(self.place.run_dir / f"{self.place.process}.sock")
         api.claim()  # before anything is opened that another process of this name may be writing
         self.tables = Tables(TableFile(self.place.state_dir / "tables" / f"{self.place.process}.sqlite"))
+        self.tables.leaving = self._leaving
+        if dropped := self.tables.drop_left(self._enabled):
+            log.info("tables of disabled plugins are deleted", tables=dropped)
         self.tables.declared, self.events.declared = self._declared("ciliate_tables"), self._declared("ciliate_topics")
         self.worker = Worker()
         self.batches = Batches(self.config.events.batch)
@@ -149,7 +152,17 @@ class Host:
         log.info("stopped", process=self.place.process)
 
     def ready(self) -> dict[str, list[str]]:
-        """Why the process is not ready: reasons by plugin; empty if it is."""
+        """Why the process is not ready: reasons by essential plugin; empty if it is."""
+        return {name: reasons for name, reasons in self._complaints().items() if self._is_essential(name)}
+
+    def degraded(self) -> dict[str, list[str]]:
+        """What is wrong with plugins that are not essential: the process is ready nevertheless."""
+        return {name: reasons for name, reasons in self._complaints().items() if not self._is_essential(name)}
+
+    def _is_essential(self, name: str) -> bool:
+        return name == "core" or self.loaded.is_essential(name)
+
+    def _complaints(self) -> dict[str, list[str]]:
         reasons = {name: health.reasons for name, health in self.healths.items() if health.reasons}
         reasons.update({name: [reason] for name, reason in self.loaded.refused.items()})
         for task in self.supervisor.tasks:
@@ -157,12 +170,19 @@ class Host:
                 reasons.setdefault(task.plugin, []).append(f"task {task.name} is {task.state}: {task.last_error}")
         return reasons
 
+    @property
+    def _enabled(self) -> set[str]:
+        return {*self.config.plugins, *self.loaded.plugins}
+
+    @property
+    def _leaving(self) -> set[str]:
+        """Plugins whose maps and tables go when they are disabled."""
+        return {name for name, plugin in self.loaded.plugins.items() if not plugin.essential}
+
     def _declare_maps(self) -> None:
-        enabled = {*self.config.plugins, *self.loaded.plugins}
-        if dropped := self.maps.drop_left(self.place.process, enabled):
+        if dropped := self.maps.drop_left(self.place.process, self._enabled):
             log.info("maps of disabled plugins are deleted", maps=dropped)
-        plugins = self.loaded.plugins.items()
-        self.maps.leaving = {name: self.place.process for name, plugin in plugins if not plugin.essential}
+        self.maps.leaving = dict.fromkeys(self._leaving, self.place.process)
         declared = False
         for name, plugin in self.loaded.plugins.items():
             for spec in self._ask(name, plugin, "ciliate_maps"):

@@ -224,3 +224,7 @@ def _print_status(found: dict[str, object]) -> None:
     assert isinstance(reasons, list)
     for reason in reasons:
         print(f"not ready: {reason}")
+    degraded = found["degraded"]
+    assert isinstance(degraded, list)
+    for reason in degraded:
+        print(f"degraded: {reason}")
