@@ -76,6 +76,11 @@ class StoreSection(msgspec.Struct, kw_only=True):
 
     driver: str = "local"
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+    origins: dict[str, str] = msgspec.field(default_factory=dict)  # of the options, by their path
+
+    def checked(self, struct: type[S]) -> S:
+        """The options as a driver's struct. Raises ConfigError, as `Settings.section` does."""
+        return Settings({"store": self.options}, self.origins).section("store", struct)
 
 
 class CoreConfig(msgspec.Struct, kw_only=True):
@@ -226,11 +231,17 @@ def core_config(settings: Settings) -> CoreConfig:
     except msgspec.ValidationError as error:
         origin = settings.origin("processes")
         raise ConfigError(f"processes ({origin}): must map processes to lists of plugins: {error}") from error
-    store = dict(settings.tree.get("store", {}))
-    driver = store.pop("driver", "local")
+    store = settings.tree.get("store", {})
+    if not isinstance(store, dict):
+        raise ConfigError(f"store ({settings.origin('store')}): must be a section with keys, not {store!r}")
+    options = {key: value for key, value in store.items() if key != "driver"}
+    origins = {path: origin for path, origin in settings.origins.items() if path.startswith("store.")}
     sections: dict[str, Any] = {name: settings.section(name, struct) for name, struct in _CORE_SECTIONS.items()}
     return CoreConfig(
-        plugins=plugins, processes=processes, store=StoreSection(driver=driver, options=store), **sections
+        plugins=plugins,
+        processes=processes,
+        store=StoreSection(driver=str(store.get("driver", "local")), options=options, origins=origins),
+        **sections,
     )
 
 
