@@ -155,6 +155,8 @@ class Host:
         for task in self.supervisor.tasks:
             if task.state in ("waiting", "disabled"):
                 reasons.setdefault(task.plugin, []).append(f"task {task.name} is {task.state}: {task.last_error}")
+        if problems := self.store.problems():
+            reasons["store"] = list(problems)
         return reasons
 
     def _declare_maps(self) -> None:
