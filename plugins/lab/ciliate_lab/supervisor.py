@@ -109,8 +109,7 @@ class LabSupervisor:
                 info = signal.sigtimedwait(wanted, max(0.0, min(waiting) - time.monotonic()))
             else:
                 info = signal.sigwaitinfo(wanted)
-            # Not "anything but SIGCHLD": a wait that was stopped past its limit and continued gives rubbish in CPython 3.11.
-            if info is not None and info.si_signo in (signal.SIGTERM, signal.SIGINT):
+            if info is not None and info.si_signo != signal.SIGCHLD:
                 return
             self._look()
             self._reap()
