@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.control_plane import ControlPlane
 from tests.kubernetes.programs import CLUSTER, CONTROL_PLANE, build_all, reason_not_to_run
 
@@ -52,6 +53,32 @@ def make_control_plane() -> Iterator[Callable[..., ControlPlane]]:
     yield make
     for plane in reversed(made):
         assert next(plane, None) is None
+
+
+@pytest.fixture
+def make_cluster() -> Iterator[Callable[..., Cluster]]:
+    """A function that starts a whole cluster of the test's own; its arguments are Cluster's."""
+    made: list[Iterator[Cluster]] = []
+
+    def make(**arguments: Any) -> Cluster:
+        made.append(_made_cluster(arguments))
+        return next(made[-1])
+
+    yield make
+    for cluster in reversed(made):
+        assert next(cluster, None) is None
+
+
+def _made_cluster(arguments: dict[str, Any]) -> Iterator[Cluster]:
+    if reason := reason_not_to_run(nodes=True):
+        pytest.skip(reason)
+    cluster = Cluster(**arguments)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+    assert cluster.left() == []
 
 
 def _made(arguments: dict[str, Any]) -> Iterator[ControlPlane]:

@@ -51,9 +51,13 @@ class Network:
     """A bridge in a namespace, and hosts on it. Interface names are within namespaces: only theirs must be unique."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._made: list[str] = []
-        self._bridge = self._namespace("wire")
+        self._bridge = f"{name}-wire"
+
+    def start(self) -> None:
+        """Make the bridge."""
+        self._namespace("wire")
         self._ip(self._bridge, "link", "add", "wire", "type", "bridge")
         self._ip(self._bridge, "link", "set", "wire", "up")
         for prefix in UNDERLAY:
@@ -64,7 +68,7 @@ class Network:
         netns = self._namespace(name)
         addresses = [str(prefix[number]) for prefix in UNDERLAY]
         self._ip(netns, "link", "add", "eth0", "type", "veth", "peer", "name", name, "netns", self._bridge)
-        self._ip(self._bridge, "link", "set", name, "master", "wire", "up")
+        self._ip(self._bridge, "link", "set", "dev", name, "master", "wire", "up")
         self._ip(netns, "link", "set", "eth0", "up")
         for prefix, address in zip(UNDERLAY, addresses, strict=True):
             self._ip(netns, "address", "add", f"{address}/{prefix.prefixlen}", "dev", "eth0", "nodad")
@@ -78,7 +82,7 @@ class Network:
         self._made.clear()
 
     def _namespace(self, name: str) -> str:
-        netns = f"{self._name}-{name}"
+        netns = f"{self.name}-{name}"
         run("ip", "netns", "add", netns)
         self._made.append(netns)
         self._ip(netns, "link", "set", "lo", "up")
