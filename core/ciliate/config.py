@@ -37,9 +37,26 @@ class NodeSection(Section):
 
 
 class ClusterSection(Section):
-    """The cluster's name, as in the label io.cilium.k8s.policy.cluster."""
+    """The cluster's name, as in the label io.cilium.k8s.policy.cluster, and where we keep objects of our own."""
 
     name: str = "default"
+    namespace: str = "kube-system"
+
+
+class OperatorSection(Section):
+    """The election of the operator that leads; seconds, with Cilium's names and defaults."""
+
+    leader_election_lease_duration: float = 15.0  # for how long others leave a silent leader alone
+    leader_election_renew_deadline: float = 10.0  # after which a leader that can't renew stops
+    leader_election_retry_period: float = 2.0
+
+    def __post_init__(self) -> None:
+        lease, deadline = self.leader_election_lease_duration, self.leader_election_renew_deadline
+        if not 0 < self.leader_election_retry_period < deadline < lease:
+            raise ValueError(
+                "leader_election_retry_period must be less than leader_election_renew_deadline,"
+                " and that less than leader_election_lease_duration"
+            )
 
 
 class EventsSection(Section):
@@ -94,6 +111,7 @@ class CoreConfig(msgspec.Struct, kw_only=True):
     log: LogSection = msgspec.field(default_factory=LogSection)
     metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
     isolation: IsolationSection = msgspec.field(default_factory=IsolationSection)
+    operator: OperatorSection = msgspec.field(default_factory=OperatorSection)
     store: StoreSection = msgspec.field(default_factory=StoreSection)
 
 
@@ -104,6 +122,7 @@ _CORE_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "log": LogSection,
     "metrics": MetricsSection,
     "isolation": IsolationSection,
+    "operator": OperatorSection,
 }
 
 

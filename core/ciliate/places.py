@@ -23,6 +23,7 @@ def node_place(config: CoreConfig, process: str, role: str) -> NodePlace:
         run_dir=Path(node.run_dir),
         state_dir=Path(node.state_dir),
         bpffs=Path(node.bpffs),
+        namespace=config.cluster.namespace,
     )
 
 

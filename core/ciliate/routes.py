@@ -53,7 +53,12 @@ class CoreViews:
             "started": host.started,
             "events": host.batches.records,
             "events_lost": host.batches.lost(),
+            **self._leader(),
         }
+
+    def _leader(self) -> dict[str, Any]:
+        leadership = self._host.leadership
+        return {} if leadership is None else {"leading": leadership.leading, "leader": leadership.holder}
 
     async def plugins(self, _: Request) -> list[dict[str, Any]]:
         """Every available plugin and what is known of it."""
