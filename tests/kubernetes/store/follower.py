@@ -1,4 +1,4 @@
-"""A reader that follows widgets."""
+"""A reader that follows a kind."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
-from ciliate.store import follow
+from ciliate.store import Kind, follow
 from ciliate_kubernetes.store.driver import KubernetesStore
 
 from tests.contracts.store import WIDGET
 
 
 class Follower:
-    """Follows widgets of a namespace: what it knows of them, and how often it was told something."""
+    """Follows a kind in a namespace: what it knows of them, and how often it was told something."""
 
-    def __init__(self, store: KubernetesStore, space: str) -> None:
+    def __init__(self, store: KubernetesStore, space: str, kind: Kind = WIDGET) -> None:
         self.known: dict[str, Any] = {}
         self.complete = False
-        self._store, self._space = store, space
+        self._store, self._space, self._kind = store, space, kind
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        async with aclosing(follow(self._store, WIDGET, self._space, retry=0.02)) as batches:  # type: ignore[type-var]
+        async with aclosing(follow(self._store, self._kind, self._space, retry=0.02)) as batches:  # type: ignore[type-var]
             async for changes in batches:
                 for key in changes.deletes:
                     del self.known[key.name]

@@ -80,15 +80,15 @@ def parse_status(body: bytes) -> Status | None:
     return status if status.code or status.reason or status.message else None
 
 
-def refusal(asked: Asked, code: int, body: bytes, retry_after: str | None = None) -> StoreError:
-    """The store's error for an answer with an HTTP code of 400 or more."""
+def refusal(asked: Asked, code: int, body: bytes, retry_after: float = 0.0) -> StoreError:
+    """The store's error for an answer that is no success. retry_after: seconds that its header asks for."""
     status = parse_status(body)
     if status is None and code == 404:
         return MissingKindError(f"can't {asked}: the API server has no such resource")
     text = body[:200].decode(errors="replace").strip() if status is None else ""
     error = of_status(asked, status or Status(message=text), code)
     if isinstance(error, UnavailableError):
-        error.retry_after = _seconds(retry_after) or _seconds_of(status)
+        error.retry_after = retry_after or _seconds_of(status)
     return error
 
 
@@ -136,11 +136,6 @@ def _invalid(status: Status, message: str) -> str:
     """The paths that are wrong, if the server names them."""
     named = [f"{cause.field}: {cause.message}" for cause in status.causes if cause.field and cause.field != "<nil>"]
     return "; ".join(named) or message
-
-
-def _seconds(text: str | None) -> float:
-    """A Retry-After header in seconds; its other form, a date, is not one that an API server uses."""
-    return float(text) if text and text.isdigit() else 0.0
 
 
 def _seconds_of(status: Status | None) -> float:

@@ -29,6 +29,8 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 _TOO_MANY, _UNAUTHORIZED = 429, 401
+_Answer = tuple[int, bytes, str | None]
+"""Code, body, and the header Retry-After."""
 _FIRST_PATIENCE = 1.0
 _LOOK_AGAIN = 1.0
 
@@ -71,6 +73,28 @@ class Session(RESTClientObject):
         )
 
 
+class Patience:
+    """How long a request may take in all, with a server that asks to come back later."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = _FIRST_PATIENCE
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return max(0.001, self._deadline - time.monotonic())
+
+    async def bear(self, request: Request, code: int, body: bytes, wait: str | None) -> None:
+        """Wait, if that is what the server wants and there is time. Otherwise raises the refusal."""
+        asked = float(wait) if wait and wait.isdigit() else 0.0
+        pause = max(asked, self._pause) * random.uniform(1.0, 1.2)
+        self._pause *= 2
+        if code != _TOO_MANY or pause > self.left:
+            raise refusal(request.asked, code, body, asked)
+        await asyncio.sleep(pause)
+
+
 class Transport:
     """All requests of one process. Begins a new session when credentials have changed; what runs ends in the old."""
 
@@ -84,56 +108,48 @@ class Transport:
 
     async def call(self, request: Request) -> bytes:
         """The body of an answer. Raises StoreError."""
-        deadline = time.monotonic() + self._options.request_timeout
-        patience = _FIRST_PATIENCE
+        patience = Patience(self._options.request_timeout)
         while True:
-            code, body, wait = await self._call_once(request, deadline)
+            code, body, wait = await self._call_once(request, patience.left)
             if code < 300:
                 return body
-            pause = max(float(wait or 0), patience) * random.uniform(1.0, 1.2)
-            if code != _TOO_MANY or time.monotonic() + pause > deadline:
-                raise refusal(request.asked, code, body, wait)
-            patience *= 2
-            await asyncio.sleep(pause)
+            await patience.bear(request, code, body, wait)
 
-    async def _call_once(self, request: Request, deadline: float) -> tuple[int, bytes, str | None]:
+    async def _call_once(self, request: Request, seconds: float) -> _Answer:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=self._options.connect_timeout)
         for last in (False, True):
             async with self._leased() as session:
-                timeout = aiohttp.ClientTimeout(
-                    total=max(0.001, deadline - time.monotonic()), sock_connect=self._options.connect_timeout
-                )
                 try:
                     async with session.send(request, timeout) as response:
-                        code, wait = response.status, response.headers.get("Retry-After")
-                        body = await response.read()
+                        answer = await _read(response)
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     raise _unreachable(session, error) from error
-            if code != _UNAUTHORIZED or last:
+            if answer[0] != _UNAUTHORIZED or last:
                 break
             await self._renew(session)
-        return code, body, wait if wait and wait.isdigit() else None
+        return answer
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of an answer, while they come. Raises StoreError."""
         silent, connect = self._options.silent_seconds, self._options.connect_timeout
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silent)
-        async with self._leased() as session:
-            try:
-                async with session.send(request, timeout) as response:
-                    if response.status >= 300:
-                        refused = response.status, await response.read(), response.headers.get("Retry-After")
-                    else:
-                        refused = None
-                        yield lines(response.content)
-            except aiohttp.SocketTimeoutError as error:
-                raise UnavailableError(f"nothing was heard from {session.host} for {silent:g} s") from error
-            except (aiohttp.ClientError, CutError, TimeoutError, OSError) as error:
-                raise _unreachable(session, error) from error
-        if refused is not None:
-            if refused[0] == _UNAUTHORIZED:
+        patience = Patience(self._options.request_timeout)
+        while True:
+            async with self._leased() as session:
+                try:
+                    async with session.send(request, timeout) as response:
+                        if response.status < 300:
+                            yield lines(response.content)
+                            return
+                        answer = await _read(response)
+                except aiohttp.SocketTimeoutError as error:
+                    raise UnavailableError(f"nothing was heard from {session.host} for {silent:g} s") from error
+                except (aiohttp.ClientError, CutError, TimeoutError, OSError) as error:
+                    raise _unreachable(session, error) from error
+            if answer[0] == _UNAUTHORIZED:
                 await self._renew(session)
-            raise refusal(request.asked, *refused)
+            await patience.bear(request, *answer)
 
     @asynccontextmanager
     async def _leased(self) -> AsyncIterator[Session]:
@@ -188,6 +204,10 @@ class Transport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+async def _read(response: aiohttp.ClientResponse) -> _Answer:
+    return response.status, await response.read(), response.headers.get("Retry-After")
 
 
 async def _close_if_done(session: Session) -> None:
