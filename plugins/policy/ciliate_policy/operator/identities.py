@@ -1,8 +1,8 @@
 """Identities that no endpoint has: their numbers are free again after a while.
 
 An identity that is found unused gets the annotation `io.cilium.heartbeat` with the time. Whoever takes it into use
-takes the annotation away; the operator does so as well when it sees it used. What still has it after the time-out is
-deleted.
+takes the annotation away; the operator does so as well when it sees it used. What still has the same one after the
+time-out, by the clock of the operator that leads all the while, is deleted.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class IdentityCollection:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._config: PolicyConfig = context.config
+        self._found: dict[str, tuple[str, float]] = {}  # by name: the annotation, and when it was seen first
         metrics = context.metrics
         self._entries = metrics.gauge(
             "cilium_operator_identity_gc_entries", "Identities at the last collection.", "status"
@@ -55,6 +56,8 @@ class IdentityCollection:
         endpoints = (await self._context.store.list(CILIUM_ENDPOINT)).items
         used = {identity_in_use(endpoint) for endpoint in endpoints}
         deleted = 0
+        present = {obj["metadata"]["name"] for obj in identities}
+        self._found = {name: found for name, found in self._found.items() if name in present}
         for obj in identities:
             found = identity_of_object(obj)
             if found is None:
@@ -70,17 +73,21 @@ class IdentityCollection:
         """Start or stop an identity's clock, or delete it; whether it was deleted."""
         since = unused_since(obj)
         if used:
-            if HEARTBEAT in (obj["metadata"].get("annotations") or {}):
+            if since:
                 await self._write(without_heartbeat(obj))
             return False
-        if since is None:
+        if not since:
             metadata = obj["metadata"]
-            annotations = {**(metadata.get("annotations") or {}), HEARTBEAT: _now().isoformat()}
+            now = datetime.datetime.now(datetime.UTC).isoformat()
+            annotations = {**(metadata.get("annotations") or {}), HEARTBEAT: now}
             await self._write({**obj, "metadata": {**metadata, "annotations": annotations}})
             return False
-        if (_now() - since).total_seconds() < self._config.identity_heartbeat_timeout:
-            return False
         name = obj["metadata"]["name"]
+        found = self._found.setdefault(name, (since, time.monotonic()))
+        if found[0] != since:
+            found = self._found[name] = (since, time.monotonic())
+        if time.monotonic() - found[1] < self._config.identity_heartbeat_timeout:
+            return False
         current = await self._context.store.get(CILIUM_IDENTITY, name)
         if unused_since(current) != since:
             return False
@@ -110,15 +117,6 @@ def malformed(obj: Object) -> str:
     )
 
 
-def unused_since(obj: Object) -> datetime.datetime | None:
-    """When an identity was first found unused, None if it is not said, or not in a way that can be read."""
-    text = (obj["metadata"].get("annotations") or {}).get(HEARTBEAT)
-    try:
-        found = datetime.datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else None
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
+def unused_since(obj: Object) -> str:
+    """What is said of the time at which an identity was found unused; empty if nothing is."""
+    return str((obj["metadata"].get("annotations") or {}).get(HEARTBEAT) or "")

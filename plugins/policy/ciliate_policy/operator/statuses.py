@@ -7,7 +7,6 @@ leisure when only the number of nodes has changed.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import heapq
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -127,8 +126,9 @@ class Statuses:
         async with aclosing(follow(self.context.store, CILIUM_NODE)) as batches:  # type: ignore[type-var]
             async for changes in batches:
                 fresh = [node for node in changes.upserts if self.progress.set_node(node["metadata"]["name"])]
-                for node in fresh:
-                    self._born[node["metadata"]["name"]] = self._now() - _age(node)
+                for node in fresh:  # those of the first list are no newcomers
+                    old = CILIUM_NODE.kind in self._missing
+                    self._born[node["metadata"]["name"]] = self._now() - NEWCOMER * old
                 for key in changes.deletes:
                     self.progress.remove_node(key.name)
                     self._born.pop(key.name, None)
@@ -229,12 +229,3 @@ class Statuses:
         if any(self.progress.has_reported(name) for name in lacking):
             return 0.0
         return max(0.0, newest + NEWCOMER - self._now())
-
-
-def _age(obj: Object) -> float:
-    """Seconds since an object was made, by this machine's clock; 0 if it does not say."""
-    try:
-        born = datetime.datetime.fromisoformat(str(obj["metadata"].get("creationTimestamp")))
-    except ValueError:
-        return 0.0
-    return max(0.0, (datetime.datetime.now(datetime.UTC) - born).total_seconds())
