@@ -63,6 +63,12 @@ class MetricsSection(Section):
     listen: str = ""  # host:port
 
 
+class HealthSection(Section):
+    """Whether the process lives and is ready, over HTTP: /healthz and /readyz."""
+
+    listen: str = ""  # host:port; empty: not served
+
+
 class IsolationSection(Section):
     """What a third-party plugin's own process may use; `budgets` overrides it for plugins by name."""
 
@@ -88,6 +94,7 @@ class CoreConfig(msgspec.Struct, kw_only=True):
     events: EventsSection = msgspec.field(default_factory=EventsSection)
     log: LogSection = msgspec.field(default_factory=LogSection)
     metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
+    health: HealthSection = msgspec.field(default_factory=HealthSection)
     isolation: IsolationSection = msgspec.field(default_factory=IsolationSection)
     store: StoreSection = msgspec.field(default_factory=StoreSection)
 
@@ -98,6 +105,7 @@ _CORE_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "events": EventsSection,
     "log": LogSection,
     "metrics": MetricsSection,
+    "health": HealthSection,
     "isolation": IsolationSection,
 }
 
