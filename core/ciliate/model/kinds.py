@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ciliate.leadership import LEASE
+from ciliate.recorder import EVENT
 from ciliate.store import Kind
 
 NAMESPACE = Kind("v1", "Namespace", "namespaces", False, ("ns",))
@@ -28,4 +30,6 @@ KINDS = (
     CILIUM_NODE,
     CILIUM_IDENTITY,
     CILIUM_ENDPOINT,
+    LEASE,
+    EVENT,
 )
