@@ -143,6 +143,8 @@ class CoreViews:
             section = msgspec.to_builtins(host.settings.section(name, plugin.config))
             rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
         for name, section in msgspec.to_builtins(host.config).items():
+            if name == "store":
+                section = {"driver": section["driver"], **section["options"]}
             if isinstance(section, dict):
                 rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
             else:
