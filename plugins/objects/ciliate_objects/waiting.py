@@ -65,7 +65,7 @@ class Waiting:
         """Until every node reports a state of this kind that has the object: Kubernetes' policies have no status."""
         history, reports = PolicyHistory(), {}
         key = object_key(self._obj)
-        nodes = {node["metadata"]["name"] for node in (await self._store.list(CILIUM_NODE)).items}
+        nodes = {node["metadata"]["name"] for node in (await self._store.list(CILIUM_NODE.only("metadata.name"))).items}
         changed = asyncio.Event()
 
         async def follow_policies() -> None:
@@ -75,12 +75,12 @@ class Waiting:
                         history.remove(gone)
                     for obj in change.upserts:
                         history.put(object_key(obj), obj["metadata"].get("uid", ""), obj["metadata"]["generation"])
-                    if key not in history.since:
+                    if change.complete and key not in history.since:
                         raise self._deleted
                     changed.set()
 
         async def follow_reports() -> None:
-            async with aclosing(follow(self._store, LEASE, namespace)) as changes:  # type: ignore[type-var]
+            async with aclosing(follow(self._store, LEASE.only("metadata.annotations"), namespace)) as changes:  # type: ignore[type-var]
                 async for change in changes:
                     for lease in change.upserts:
                         if node := node_of(ObjectKey(namespace, lease["metadata"]["name"])):

@@ -15,7 +15,7 @@ from typing import Any
 
 from ciliate.model.identity import CLUSTER_SCOPE
 from ciliate.model.kinds import CILIUM_IDENTITY
-from ciliate.store import AlreadyExistsError, ConflictError, NotFoundError, Store, StoreError
+from ciliate.store import AlreadyExistsError, NotFoundError, Store, StoreError
 
 from ciliate_policy.identities import reserved_identities
 from ciliate_policy.labels import Label, parse_label
@@ -107,12 +107,7 @@ class Allocator:
 
     async def _keep(self, number: int) -> None:
         with suppress(StoreError):
-            while True:
-                obj = await self._store.get(CILIUM_IDENTITY, str(number))
-                with suppress(ConflictError):
-                    if is_unused(obj):
-                        await self._store.update(without_heartbeat(obj))
-                    return
+            await self._store.patch(CILIUM_IDENTITY, heartbeat({"metadata": {"name": str(number)}}, None))
 
     async def _learn_from_store(self, number: int) -> None:
         """Another node was faster; the watch may tell later what its number stands for."""
@@ -154,11 +149,13 @@ def is_unused(obj: Mapping[str, Any]) -> bool:
     return HEARTBEAT in (obj["metadata"].get("annotations") or {})
 
 
-def without_heartbeat(obj: Mapping[str, Any]) -> dict[str, Any]:
-    """A CiliumIdentity that is in use."""
-    metadata = obj["metadata"]
-    annotations = {key: value for key, value in metadata["annotations"].items() if key != HEARTBEAT}
-    return {**obj, "metadata": {**metadata, "annotations": annotations}}
+def heartbeat(obj: Mapping[str, Any], since: str | None) -> dict[str, Any]:
+    """The change that says since when an identity is unused, or (None) that it is in use.
+
+    If the object has a revision, the change is to that one alone.
+    """
+    named = {key: obj["metadata"][key] for key in ("name", "uid", "resourceVersion") if key in obj["metadata"]}
+    return {"metadata": {**named, "annotations": {HEARTBEAT: since}}}
 
 
 def identity_of_object(obj: Mapping[str, Any]) -> tuple[int, Labels] | None:

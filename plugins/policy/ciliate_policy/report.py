@@ -10,7 +10,7 @@ from contextlib import suppress
 from ciliate.context import Context
 from ciliate.leadership import LEASE
 from ciliate.model.policy_report import PREFIX, PolicyDigest, read_report, report_of
-from ciliate.store import AlreadyExistsError, ConflictError, NotFoundError, Object, StoreError
+from ciliate.store import NotFoundError, StoreError
 
 from ciliate_policy.rules import Policy, PolicyKey
 
@@ -69,15 +69,8 @@ class Report:
     async def _write(self, told: dict[str, str]) -> None:
         """Make the Lease say it, if it does not. Raises StoreError."""
         node, namespace = self._context.node.name, self._context.node.namespace
-        wanted = report_of(node, namespace, told)
-        while True:
-            with suppress(ConflictError, NotFoundError, AlreadyExistsError):
-                try:
-                    current: Object = await self._context.store.get(LEASE, PREFIX + node, namespace)
-                except NotFoundError:
-                    await self._context.store.create(wanted)
-                    return
-                if read_report(current) != told:
-                    metadata = {**current["metadata"], "annotations": wanted["metadata"]["annotations"]}
-                    await self._context.store.update({**current, "metadata": metadata, "spec": wanted["spec"]})
+        with suppress(NotFoundError):
+            current = await self._context.store.get(LEASE, PREFIX + node, namespace)
+            if read_report(current) == told:
                 return
+        await self._context.store.apply(report_of(node, namespace, told), "policy")

@@ -18,7 +18,7 @@ TOLD = {
     "plugins/lab/ciliate_lab/supervisor.py": "since when a process runs, and the log",
     "plugins/node/ciliate_node/supervisor.py": "timestamps of the log",
     "plugins/objects/ciliate_objects/output.py": "ages of objects, for a table",
-    "core/ciliate/leadership.py": "acquireTime and renewTime of a Lease, whose age each candidate takes by its own clock",
+    "core/ciliate/leadership.py": "acquireTime and renewTime of a Lease: told, not gone by",
     "core/ciliate/model/policy_report.py": "renewTime of a report",
     "core/ciliate/recorder.py": "timestamps of an Event",
     "plugins/policy/ciliate_policy/operator/conditions.py": "lastTransitionTime of a condition",

@@ -47,7 +47,7 @@ def sentences(findings: Iterable[Finding]) -> str:
 
 
 def with_conditions(status: Mapping[str, Any], wanted: Sequence[Condition]) -> dict[str, Any] | None:
-    """A status that says what is wanted besides what others say; None if it does so already."""
+    """What is to change in a status, that it says what is wanted besides what others say; None: it does so already."""
     known = _conditions(status)
     fresh = []
     for condition in wanted:
@@ -61,7 +61,7 @@ def with_conditions(status: Mapping[str, Any], wanted: Sequence[Condition]) -> d
     kept = [one for type_, one in known.items() if type_ not in ours]
     if [*kept, *fresh] == status.get("conditions"):
         return None
-    return {**{key: value for key, value in status.items() if key != "nodes"}, "conditions": [*kept, *fresh]}
+    return {"conditions": [*kept, *fresh]}
 
 
 def _conditions(status: Mapping[str, Any]) -> dict[str, Condition]:

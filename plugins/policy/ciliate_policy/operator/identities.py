@@ -17,7 +17,7 @@ from ciliate.context import Context
 from ciliate.model.kinds import CILIUM_ENDPOINT, CILIUM_IDENTITY
 from ciliate.store import ConflictError, NotFoundError, Object
 
-from ciliate_policy.allocator import HEARTBEAT, identity_of_object, without_heartbeat
+from ciliate_policy.allocator import HEARTBEAT, heartbeat, identity_of_object
 from ciliate_policy.config import PolicyConfig
 
 BETWEEN_WRITES = 0.02
@@ -53,7 +53,7 @@ class IdentityCollection:
     async def collect(self) -> None:
         """One look. Endpoints are listed after the identities: one made in between counts. Raises StoreError."""
         identities = (await self._context.store.list(CILIUM_IDENTITY)).items
-        endpoints = (await self._context.store.list(CILIUM_ENDPOINT)).items
+        endpoints = (await self._context.store.list(CILIUM_ENDPOINT.only("status.identity"))).items
         used = {identity_in_use(endpoint) for endpoint in endpoints}
         deleted = 0
         present = {obj["metadata"]["name"] for obj in identities}
@@ -74,13 +74,10 @@ class IdentityCollection:
         since = unused_since(obj)
         if used:
             if since:
-                await self._write(without_heartbeat(obj))
+                await self._write(heartbeat(obj, None))
             return False
         if not since:
-            metadata = obj["metadata"]
-            now = datetime.datetime.now(datetime.UTC).isoformat()
-            annotations = {**(metadata.get("annotations") or {}), HEARTBEAT: now}
-            await self._write({**obj, "metadata": {**metadata, "annotations": annotations}})
+            await self._write(heartbeat(obj, datetime.datetime.now(datetime.UTC).isoformat()))
             return False
         name = obj["metadata"]["name"]
         found = self._found.setdefault(name, (since, time.monotonic()))
@@ -96,8 +93,8 @@ class IdentityCollection:
         await asyncio.sleep(BETWEEN_WRITES)
         return True
 
-    async def _write(self, obj: Object) -> None:
-        await self._context.store.update(obj)
+    async def _write(self, changes: Object) -> None:
+        await self._context.store.patch(CILIUM_IDENTITY, changes)
         await asyncio.sleep(BETWEEN_WRITES)
 
 

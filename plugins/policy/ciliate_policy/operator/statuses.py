@@ -33,7 +33,7 @@ LEISURE = 30.0
 NEWCOMER = 60.0
 """Seconds for which a node that has never reported does not make a policy's status worse."""
 BATCH = 50
-WITH_STATUS = frozenset(kind.kind for kind in POLICY_KINDS if kind.has_status)
+KINDS = {kind.kind: kind for kind in POLICY_KINDS}
 
 
 @dataclass
@@ -41,8 +41,6 @@ class _Known:
     """What the writer knows of one policy."""
 
     policy: Policy  # without its rules
-    head: Object  # apiVersion, kind, name, namespace, uid, resourceVersion
-    generation: int
     status: dict[str, Any]
     written: float = -BETWEEN
     old_since: float | None = None  # since when nothing but a count in its status is old
@@ -90,19 +88,13 @@ class Statuses:
         key = policy_key(obj)
         meta = obj["metadata"]
         known = self._known.get(key)
-        if known is None or (known.policy.uid, known.generation) != (meta.get("uid"), meta.get("generation", 0)):
+        if known is None or (known.policy.uid, known.policy.generation) != (meta.get("uid"), meta.get("generation", 0)):
             policy = await asyncio.to_thread(read_policy, obj) if is_large(obj) else read_policy(obj)
-            known = _Known(Policy(key, policy.uid, policy.generation, (), policy.findings), {}, policy.generation, {})
+            known = _Known(Policy(key, policy.uid, policy.generation, (), policy.findings), {})
             self._explain(kind, obj, policy)
             self.progress.set_policy(key, policy.uid, policy.generation)
             if kind.kind in self._missing and condition_of(obj, ENFORCED).get("status") == "True":
                 self.progress.trust(key)
-        names = ("name", "namespace", "uid", "resourceVersion")
-        known.head = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": {name: meta[name] for name in names if name in meta},
-        }
         found = obj.get("status")
         status = found if isinstance(found, dict) else {}
         changed = key not in self._known or self._known[key] is not known or status != known.status
@@ -123,7 +115,7 @@ class Statuses:
             self.context.recorder.warn(obj, "PolicyNotEnforcedWhole", sentences(unsupported))
 
     async def _follow_nodes(self) -> None:
-        async with aclosing(follow(self.context.store, CILIUM_NODE)) as batches:  # type: ignore[type-var]
+        async with aclosing(follow(self.context.store, CILIUM_NODE.only("metadata.name"))) as batches:  # type: ignore[type-var]
             async for changes in batches:
                 fresh = [node for node in changes.upserts if self.progress.set_node(node["metadata"]["name"])]
                 for node in fresh:  # those of the first list are no newcomers
@@ -139,7 +131,7 @@ class Statuses:
 
     async def _follow_reports(self) -> None:
         namespace = self.context.node.namespace
-        async with aclosing(follow(self.context.store, LEASE, namespace)) as batches:  # type: ignore[type-var]
+        async with aclosing(follow(self.context.store, LEASE.only("metadata.annotations"), namespace)) as batches:  # type: ignore[type-var]
             async for changes in batches:
                 for key in changes.deletes:
                     if name := node_of(key):
@@ -162,7 +154,7 @@ class Statuses:
     def _plan(self, key: PolicyKey, delay: float) -> None:
         """Have a policy's status looked at after a while, or earlier if that was planned."""
         known = self._known.get(key)
-        if known is None or key.kind not in WITH_STATUS:
+        if known is None or not KINDS[key.kind].has_status:
             return
         due = max(self._now() + delay, known.written + BETWEEN)
         if known.due is None or due < known.due:
@@ -193,7 +185,7 @@ class Statuses:
         known.due = None
         lacking = self.progress.lacking(key)
         nodes = len(list(self.progress.nodes))
-        wanted = conditions_for(known.generation, known.policy.findings, nodes - len(lacking), nodes, lacking)
+        wanted = conditions_for(known.policy.generation, known.policy.findings, nodes - len(lacking), nodes, lacking)
         fresh = with_conditions(known.status, wanted)
         if fresh is None:
             known.old_since = None
@@ -203,21 +195,20 @@ class Statuses:
             self._plan(key, delay)
             return
         try:
-            stored = await self.context.store.update_status({**known.head, "status": fresh})
-        except ConflictError:
-            self._plan(key, SETTLE)  # the watch brings what it is now
-        except NotFoundError:
+            meta = {"name": key.name, "namespace": key.namespace, "uid": known.policy.uid}
+            changes = {"metadata": {part: value for part, value in meta.items() if value}, "status": fresh}
+            await self.context.store.patch(KINDS[key.kind], changes, status=True)
+        except (NotFoundError, ConflictError):  # gone, or another of this name: the watch tells
             return
         except StoreError as error:
             self.context.log.warning("status of a policy not written", policy=str(key), reason=str(error))
             self._plan(key, BETWEEN)
         else:
-            known.head["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"]
             known.status, known.written, known.old_since = fresh, self._now(), None
 
     def _leisure(self, known: _Known, wanted: list[Condition], lacking: list[str]) -> float:
         """Seconds for which a status may stay as it is, though it is not quite what is wanted."""
-        policy = {"metadata": {"generation": known.generation}, "status": known.status}
+        policy = {"metadata": {"generation": known.policy.generation}, "status": known.status}
         old = condition_of(policy, ENFORCED)
         if old.get("status") != "True":
             return 0.0
