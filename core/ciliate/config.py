@@ -80,6 +80,12 @@ class MetricsSection(Section):
     listen: str = ""  # host:port
 
 
+class HealthSection(Section):
+    """Whether the process lives and is ready, over HTTP: /healthz and /readyz."""
+
+    listen: str = ""  # host:port; empty: not served
+
+
 class IsolationSection(Section):
     """What a third-party plugin's own process may use; `budgets` overrides it for plugins by name."""
 
@@ -110,6 +116,7 @@ class CoreConfig(msgspec.Struct, kw_only=True):
     events: EventsSection = msgspec.field(default_factory=EventsSection)
     log: LogSection = msgspec.field(default_factory=LogSection)
     metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
+    health: HealthSection = msgspec.field(default_factory=HealthSection)
     isolation: IsolationSection = msgspec.field(default_factory=IsolationSection)
     operator: OperatorSection = msgspec.field(default_factory=OperatorSection)
     store: StoreSection = msgspec.field(default_factory=StoreSection)
@@ -121,6 +128,7 @@ _CORE_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "events": EventsSection,
     "log": LogSection,
     "metrics": MetricsSection,
+    "health": HealthSection,
     "isolation": IsolationSection,
     "operator": OperatorSection,
 }

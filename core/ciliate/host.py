@@ -33,6 +33,7 @@ from ciliate.metrics import Metrics
 from ciliate.peers import open_peers
 from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
+from ciliate.probes import ProbeServer
 from ciliate.recorder import Recorder
 from ciliate.store import Kind, StoreError
 from ciliate.supervision import SupervisedTask, Supervisor
@@ -133,6 +134,8 @@ class Host:
         self.supervisor.spawn("core", "tables", self.tables.run)
         self.supervisor.spawn("core", "peers", self.peers.run)
         self.supervisor.spawn("core", "loop-lag", self._measure_lag)
+        if self.config.health.listen:
+            self.supervisor.spawn("core", "probes", ProbeServer(self.config.health.listen, self.ready).run)
         self._add_routes()
         self._publish()
         self.tables.changed = self._publish
