@@ -24,6 +24,7 @@ class ControlPlane:
     """A cluster's store and API. `start` returns when the API serves and has its default service account.
 
     address: where it listens; enter: a command's prefix that enters the network namespace which has that address.
+    etcd: the program, if not Debian's.
     """
 
     def __init__(
@@ -32,12 +33,13 @@ class ControlPlane:
         enter: Sequence[str] = (),
         flags: Sequence[str] = (),
         folder: Path | None = None,
+        etcd: str = "etcd",
     ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="ciliate-kubernetes-"))
         self._data = Path(tempfile.mkdtemp(prefix="ciliate-etcd-", dir="/dev/shm"))  # nothing of it need last
         self.enter = list(enter)
-        self._address = address
-        port, self._etcd_port = (6443, 2379) if self.enter else (free_port(), free_port())
+        self._address, self._etcd_program = address, etcd
+        port, self.etcd_port = (6443, 2379) if self.enter else (free_port(), free_port())
         self.url = f"https://{address}:{port}"
         self.authority = Authority(self.folder / "certificates")
         self.kubeconfig = self.authority.kubeconfig(self.url, "admin", ["system:masters"])
@@ -82,10 +84,10 @@ class ControlPlane:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _etcd_command(self) -> list[str]:
-        client = f"http://127.0.0.1:{self._etcd_port}"
+        client = f"http://127.0.0.1:{self.etcd_port}"
         peer = f"http://127.0.0.1:{2380 if self.enter else free_port()}"
         return [
-            *self.enter, "etcd", "--name=tests", f"--data-dir={self._data}",
+            *self.enter, self._etcd_program, "--name=tests", f"--data-dir={self._data}",
             f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
             f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=tests={peer}",
             "--quota-backend-bytes=1073741824", "--logger=zap", "--log-level=warn",
@@ -99,7 +101,7 @@ class ControlPlane:
         alone = self._address.startswith("127.")  # an endpoint may not be a loopback address
         return [
             *self.enter, str(kubernetes("kube-apiserver")),
-            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
             f"--bind-address={self._address}", f"--secure-port={port}", f"--advertise-address={self._address}",
             *(["--endpoint-reconciler-type=none"] if alone else []),
             f"--cert-dir={self.folder / 'certificates'}", f"--client-ca-file={self.authority.file}",

@@ -95,8 +95,8 @@ class KubernetesStore:
         labels: Selection | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """See `Store.watch`. Outages are waited out; while nothing happens there is a bookmark about once a minute."""
-        if not since:
-            raise InvalidError(f"{kind.plural}: no revision to watch from: take it from a list or an event")
+        if not since.isascii() or not since.isdigit():
+            raise InvalidError(f"revision {since!r} is not a number: take it from a list or an event of this store")
         try:
             async with aclosing(self._watches.events(Wanted(kind, namespace, fields, labels), since)) as events:
                 async for event in events:
@@ -118,7 +118,7 @@ class KubernetesStore:
     async def create(self, obj: Object) -> Object:
         """See `Store.create`."""
         kind = self._kind(obj)
-        return await self._write("POST", kind, ObjectKey(_namespace(obj), ""), obj)
+        return await self._write("POST", kind, _key(kind, obj, generate=True), obj)
 
     async def update(self, obj: Object) -> Object:
         """See `Store.update`."""
@@ -134,6 +134,7 @@ class KubernetesStore:
         key = _key(kind, obj)
         if obj["metadata"].get("resourceVersion"):
             return await self._write("PUT", kind, key, obj, subresource)
+        _encoded(kind, obj)
         for attempt in range(_TRIES):  # most kinds are replaced only on the word of a revision
             current = await self.get(kind.only("metadata.uid"), key.name, key.namespace)
             meta = {**obj["metadata"], "resourceVersion": current["metadata"]["resourceVersion"]}
@@ -203,12 +204,9 @@ class KubernetesStore:
         content_type: str = JSON,
         query: Mapping[str, str] | None = None,
     ) -> Object:
-        try:
-            body = msgspec.json.encode(obj)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidError(f"{kind.kind}: the object can't be written as JSON: {error}") from None
         query = {"fieldManager": MANAGER, **(query or {})}
-        return decoder(()).decode(await self._send(method, kind, key, body, subresource, content_type, query))
+        answer = await self._send(method, kind, key, _encoded(kind, obj), subresource, content_type, query)
+        return decoder(()).decode(answer)
 
     async def _send(
         self,
@@ -220,7 +218,7 @@ class KubernetesStore:
         content_type: str = JSON,
         query: Mapping[str, str] | None = None,
     ) -> bytes:
-        place = path(kind, key.namespace, key.name, subresource)
+        place = path(kind, key.namespace, "" if method == "POST" else key.name, subresource)
         what = asked(_VERBS[method], kind, key.namespace, key.name, subresource)
         try:
             return await self._transport.call(Request(method, target(place, query or {}), what, body, content_type))
@@ -265,17 +263,25 @@ class KubernetesStore:
         await self._transport.close()
 
 
-def _namespace(obj: Object) -> str:
-    return str(obj["metadata"].get("namespace") or "")
+def _encoded(kind: Kind, obj: Object) -> bytes:
+    try:
+        return msgspec.json.encode(obj)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidError(f"{kind.kind}: the object can't be written as JSON: {error}") from None
 
 
-def _key(kind: Kind, obj: Object) -> ObjectKey:
-    """Which object is meant. Raises InvalidError: a request without a name would be about all of them."""
+def _key(kind: Kind, obj: Object, generate: bool = False) -> ObjectKey:
+    """Which object is meant. Raises InvalidError: a request without a name would be about all of them.
+
+    generate: a name that is to be generated will do.
+    """
     meta = obj.get("metadata")
     name = meta.get("name") if isinstance(meta, dict) else None
+    if not name and generate and isinstance(meta, dict) and meta.get("generateName"):
+        name = str(meta["generateName"])
     if not isinstance(name, str) or not name:
-        raise InvalidError(f"{kind.kind}: metadata.name is missing")
-    namespace = _namespace(obj)
+        raise InvalidError(f"{kind.kind}: metadata.name is missing, or no text")
+    namespace = str(meta.get("namespace") or "") if isinstance(meta, dict) else ""
     if kind.namespaced and not namespace:
         raise InvalidError(f"{kind.kind} {name}: metadata.namespace is missing; {kind.plural} belong to a namespace")
     if namespace and not kind.namespaced:

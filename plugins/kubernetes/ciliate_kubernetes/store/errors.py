@@ -105,6 +105,8 @@ def of_status(asked: Asked, status: Status, code: int) -> StoreError:
         return _conflict(asked, status, message)
     if code == 410 or any(cause.reason == _TOO_NEW for cause in status.causes):
         return ExpiredError(f"{asked.resource}: {message}: list again")
+    if code == 422 and status.causes and all(cause.field == "metadata.uid" for cause in status.causes):
+        return ConflictError(f"can't {asked}: it was deleted and made anew, and has another uid; read it again")
     if code in (400, 405, 406, 413, 415, 422):
         return InvalidError(f"can't {asked}: {_invalid(status, message)}")
     if code == 429:

@@ -106,13 +106,19 @@ class Lists:
         request = Request("GET", target(wanted.path, query), asked("watch", wanted.kind))
         try:
             async with self._transport.stream(request) as lines:
-                page = _Page()
+                page, first = _Page(), True
                 while True:
                     async with asyncio.timeout(_STREAM_PATIENCE):
                         line = await anext(lines, None)
                     if line is None:
                         raise UnavailableError(f"the list of {wanted.kind.plural} ended before it was whole")
-                    event = parse_event(wanted, line)
+                    try:
+                        event = parse_event(wanted, line)
+                    except UnavailableError as error:
+                        if first:  # how a server says that its etcd can't tell when all is there
+                            raise CantStreamError(str(error)) from error
+                        raise
+                    first = False
                     if is_initial_end(event):
                         yield page.given(event.revision)
                         return
