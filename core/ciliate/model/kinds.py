@@ -9,7 +9,7 @@ from ciliate.store import Kind
 NAMESPACE = Kind("v1", "Namespace", "namespaces", False, ("ns",))
 NODE = Kind("v1", "Node", "nodes", False, ("no",))
 POD = Kind("v1", "Pod", "pods", True, ("po",))
-NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", True, ("netpol",))
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", True, ("netpol",), has_status=False)
 CILIUM_NETWORK_POLICY = Kind("cilium.io/v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies", True, ("cnp", "ciliumnp"))
 CILIUM_CLUSTERWIDE_NETWORK_POLICY = Kind(
     "cilium.io/v2", "CiliumClusterwideNetworkPolicy", "ciliumclusterwidenetworkpolicies", False, ("ccnp",)

@@ -50,8 +50,8 @@ class Records:
                 if row is not None:
                     self.endpoint_policies.put(_endpoint_row(one, row, realiser, revision))
 
-    def policy_row(self, policy: Policy, revision: int, selected: int) -> PolicyRevision:
-        """Write how far a policy is realised; the row."""
+    def write_policy(self, policy: Policy, revision: int, selected: int) -> None:
+        """How far a policy is realised."""
         key = policy.key
         row = PolicyRevision(
             kind=key.kind, namespace=key.namespace, name=key.name, uid=policy.uid, generation=policy.generation,
@@ -59,7 +59,6 @@ class Records:
             selected=selected,
         )  # fmt: skip
         self.revisions.put(row)
-        return row
 
     def policies(self) -> set[PolicyKey]:
         """The policies of which there are rows."""
