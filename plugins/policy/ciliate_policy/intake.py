@@ -11,7 +11,7 @@ from ciliate.context import Context
 from ciliate.model.endpoint import ENDPOINTS
 from ciliate.model.ipcache import CLAIMANTS, IpcacheClaim, claims_table
 from ciliate.model.kinds import CILIUM_CIDR_GROUP, CILIUM_IDENTITY
-from ciliate.store import Kind, Object, ObjectKey, follow
+from ciliate.store import Kind, Object, ObjectKey, follow, object_key
 
 from ciliate_policy.agent import PolicyAgent
 from ciliate_policy.allocator import identity_of_object, is_unused
@@ -20,6 +20,7 @@ from ciliate_policy.ipcache import POLICY, address_of
 from ciliate_policy.objects import POLICY_KINDS, is_large, read_cidr_group, read_policy
 from ciliate_policy.rules import PolicyKey
 
+IDENTITY = CILIUM_IDENTITY.only("security-labels", "metadata.annotations")
 BATCH = 50
 """Objects read between two looks at what else is to be done: a few milliseconds."""
 UPKEEP_SECONDS = 300.0
@@ -33,7 +34,7 @@ def start(context: Context, agent: PolicyAgent) -> None:
     _spawn(
         context, agent, CILIUM_CIDR_GROUP, lambda obj: _group(context, agent, obj), lambda k: agent.remove_group(k.name)
     )
-    _spawn(context, agent, CILIUM_IDENTITY, lambda obj: _identity(agent, obj), lambda key: _identity_gone(agent, key))
+    _spawn(context, agent, IDENTITY, lambda obj: _identity(agent, obj), lambda key: _identity_gone(agent, key))
     context.spawn("endpoints", lambda: follow_endpoints(context, agent))
     for claimant in CLAIMANTS:
         if claimant != POLICY:
@@ -57,26 +58,22 @@ async def follow_objects(
     remove: Callable[[ObjectKey], None],
 ) -> None:
     """Tell the agent of all objects of a kind, then of every change. `known` outlives a restart of the task."""
-    first = True
+    left = set(known)  # of an earlier life of the task: gone, if they are not in the whole list
+    complete = False
     async with aclosing(follow(context.store, kind)) as batches:  # type: ignore[type-var]
         async for changes in batches:
-            present = {_object_key(obj) for obj in changes.upserts}
-            gone = [key for key in known if first and key not in present] + list(changes.deletes)
-            for key in gone:
-                known.discard(key)
-                remove(key)
             for count, obj in enumerate(changes.upserts, 1):
-                known.add(_object_key(obj))
+                known.add(object_key(obj))
+                left.discard(object_key(obj))
                 await put(obj)
                 if count % BATCH == 0:
                     await asyncio.sleep(0)
-            if changes.complete and first:
-                first = False
+            for key in [*changes.deletes, *(left if changes.complete else ())]:
+                known.discard(key)
+                remove(key)
+            if changes.complete and not complete:
+                complete, left = True, set()
                 agent.complete(kind.kind)
-
-
-def _object_key(obj: Object) -> ObjectKey:
-    return ObjectKey(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
 
 
 async def _policy(agent: PolicyAgent, obj: Object) -> None:
