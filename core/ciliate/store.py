@@ -178,7 +178,8 @@ class Store(Protocol):
         """Merge changes into an object (RFC 7386: null removes a key, a list replaces a list); all else stays.
 
         `metadata.name` and `namespace` of the changes say which object. With resourceVersion or uid there, raises
-        ConflictError unless they are current. status: only `changes["status"]` counts, without it all but that.
+        ConflictError unless they are current. status: only `changes["status"]` counts, without it all but that (of a
+        kind that has no status of its own: all).
         Raises NotFoundError, InvalidError.
         """
 

@@ -141,6 +141,17 @@ class StoreContract:
         assert (await store.get(GADGET, f"{space}-one"))["labels"] == {"k8s:app": "api"}
         await store.delete(GADGET, f"{space}-one")
 
+    async def test_the_status_of_a_kind_without_one_of_its_own_is_a_part_like_others(
+        self, store: Store, space: str
+    ) -> None:
+        given = {"apiVersion": GADGET.api_version, "kind": GADGET.kind, "metadata": {"name": f"{space}-two"}}
+        made = await store.apply({**given, "status": {"id": 1, "state": "new"}}, "one")
+        assert made["status"] == {"id": 1, "state": "new"}
+        assert (await store.apply({**given, "status": {"id": 2}}, "one"))["status"] == {"id": 2}
+        patched = await store.patch(GADGET, {**named(made), "status": {"state": "old"}})
+        assert patched["status"] == {"id": 2, "state": "old"}
+        await store.delete(GADGET, f"{space}-two")
+
     async def test_an_update_that_changes_nothing_makes_no_revision(self, store: Store, space: str) -> None:
         made = await store.create(widget("web", space, size=1))
         assert await store.update(made) == made

@@ -186,7 +186,7 @@ class LocalStore:
 
         def step(_: Kind, old: Object, given: Object) -> Object:
             objects.check_preconditions(kind, old, given["metadata"])
-            return self._stepped(kind, old, merging.patched(old, given, status), status)
+            return self._stepped(kind, old, merging.patched(kind, old, given, status), status)
 
         return await self._write(lambda writing: _changed(writing, kind, key, changes, step))
 
@@ -196,13 +196,13 @@ class LocalStore:
         key = object_key(obj)
 
         def step(_: Kind, old: Object, given: Object) -> Object:
-            return self._stepped(kind, old, merging.applied(old, given, owner, status), status)
+            return self._stepped(kind, old, merging.applied(kind, old, given, owner, status), status)
 
         def operation(writing: Writing) -> Object:
             if status or writing.read(kind, key) is not None:
                 return _changed(writing, kind, key, obj, step)
             first = objects.created(kind, obj, key.name)
-            return writing.write(kind, merging.applied(first, obj, owner, status=False), None)
+            return writing.write(kind, merging.applied(kind, first, obj, owner, status=False), None)
 
         return await self._write(operation)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ciliate.store import Object
+from ciliate.store import Kind, Object
 
 _Paths = dict[str, Any]
 """`f:<key>` to the paths below it, empty for a value: the form that managedFields have."""
@@ -30,16 +30,16 @@ def merged(value: Any, changes: Any) -> Any:
     return result
 
 
-def patched(old: Object, changes: Object, status: bool) -> Object:
+def patched(kind: Kind, old: Object, changes: Object, status: bool) -> Object:
     """The object that a patch asks for; `metadata` is that of `old` for a patch of status."""
     if status:
         return {**old, **merged({"status": old.get("status")}, {"status": changes.get("status")})}
-    return dict(merged(old, {key: value for key, value in changes.items() if key != "status"}))
+    return dict(merged(old, {key: value for key, value in changes.items() if not _is_apart(kind, key)}))
 
 
-def applied(old: Object, wanted: Object, owner: str, status: bool) -> Object:
+def applied(kind: Kind, old: Object, wanted: Object, owner: str, status: bool) -> Object:
     """The object with what its owner says now, without what only that owner has said before."""
-    said = _part(wanted, status)
+    said = _part(kind, wanted, status)
     notes = {note["manager"]: note for note in old["metadata"].get("managedFields") or ()}
     name = f"{owner} status" if status else owner
     dropped = notes.get(name, {}).get("fieldsV1") or {}
@@ -50,12 +50,18 @@ def applied(old: Object, wanted: Object, owner: str, status: bool) -> Object:
     return {**result, "metadata": {**result["metadata"], "managedFields": list(notes.values())}}
 
 
-def _part(wanted: Object, status: bool) -> Object:
+def _is_apart(kind: Kind, key: str) -> bool:
+    """Whether a part of an object is written by itself: the status of a kind that has one of its own."""
+    return key == "status" and kind.has_status
+
+
+def _part(kind: Kind, wanted: Object, status: bool) -> Object:
     """What of an applied object is its owner's word."""
     if status:
         return {"status": wanted.get("status") or {}}
     metadata = {key: value for key, value in wanted["metadata"].items() if key not in _NAMING}
-    rest = {k: v for k, v in wanted.items() if k not in ("apiVersion", "kind", "metadata", "status")}
+    named = ("apiVersion", "kind", "metadata")
+    rest = {key: value for key, value in wanted.items() if key not in named and not _is_apart(kind, key)}
     return {**rest, "metadata": metadata} if metadata else rest
 
 

@@ -155,7 +155,7 @@ class KubernetesStore:
         if status:
             body = {"metadata": changes["metadata"], "status": changes.get("status")}
         else:
-            body = {part: value for part, value in changes.items() if part != "status"}
+            body = _but_status(kind, changes)
         return await self._write("PATCH", kind, key, body, "status" if status else "", MERGE_PATCH)
 
     async def apply(self, obj: Object, owner: str, status: bool = False) -> Object:
@@ -169,7 +169,7 @@ class KubernetesStore:
             body = {**naming, "metadata": meta, "status": obj.get("status") or {}}
         else:
             meta = {part: value for part, value in obj["metadata"].items() if part not in _SET_BY_SERVER}
-            body = {**{part: value for part, value in obj.items() if part != "status"}, **naming, "metadata": meta}
+            body = {**_but_status(kind, obj), **naming, "metadata": meta}
         manager = {"fieldManager": f"{MANAGER}-{owner}", "force": "true"}
         return await self._write("PATCH", kind, key, body, "status" if status else "", APPLY_PATCH, manager)
 
@@ -291,3 +291,8 @@ def _key(kind: Kind, obj: Object, generate: bool = False) -> ObjectKey:
 
 def _called(key: ObjectKey) -> str:
     return f"{key.namespace}/{key.name}" if key.namespace else key.name
+
+
+def _but_status(kind: Kind, obj: Object) -> Object:
+    """An object without what is written by itself: the status of a kind that has one of its own."""
+    return {part: value for part, value in obj.items() if part != "status" or not kind.has_status}
