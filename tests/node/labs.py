@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -144,14 +143,6 @@ class Lab:
     def process(self, name: str, node: str = "node1") -> dict[str, Any]:
         """One process of the lab."""
         return next(p for p in self.status()["processes"] if p["name"] == name and p["node"] in (node, ""))
-
-    def signal(self, name: str, number: signal.Signals) -> int:
-        """Send a signal to a process of the first node or of the cluster, or to the supervisor; its pid."""
-        status = self.status()
-        pid: int = status["supervisor"]["pid"] if name == "supervisor" else self.process(name)["pid"]
-        assert pid > 0, f"{name} does not run: {status['reasons']}"  # a signal to 0 would be one to ourselves
-        os.kill(pid, number)
-        return pid
 
     def run(
         self,

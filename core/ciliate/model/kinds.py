@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ciliate.leadership import LEASE
+from ciliate.recorder import EVENT
 from ciliate.store import Kind
 
 NAMESPACE = Kind("v1", "Namespace", "namespaces", False, ("ns",))
 NODE = Kind("v1", "Node", "nodes", False, ("no",))
 POD = Kind("v1", "Pod", "pods", True, ("po",))
-NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", True, ("netpol",))
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", True, ("netpol",), has_status=False)
 CILIUM_NETWORK_POLICY = Kind("cilium.io/v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies", True, ("cnp", "ciliumnp"))
 CILIUM_CLUSTERWIDE_NETWORK_POLICY = Kind(
     "cilium.io/v2", "CiliumClusterwideNetworkPolicy", "ciliumclusterwidenetworkpolicies", False, ("ccnp",)
@@ -28,4 +30,6 @@ KINDS = (
     CILIUM_NODE,
     CILIUM_IDENTITY,
     CILIUM_ENDPOINT,
+    LEASE,
+    EVENT,
 )

@@ -19,7 +19,7 @@ from ciliate.model.endpoint import (
 )
 from ciliate.model.identity import CLUSTER_SCOPE, LOCAL_SCOPE, Reserved
 from ciliate.model.ipcache import IPCACHE_MAP, IpcacheClaim
-from ciliate.model.policy import POLICY_MAP, PolicyRevision
+from ciliate.model.policy import POLICY_MAP
 
 from ciliate_policy.allocator import Allocator, Labels
 from ciliate_policy.changes import Changes, EndpointPolicies, EngineOptions, LocalEndpoint
@@ -32,6 +32,7 @@ from ciliate_policy.ipcache_writer import IpcacheWriter
 from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.records import Records
+from ciliate_policy.report import Report
 from ciliate_policy.rule_sets import RuleSets
 from ciliate_policy.rules import CidrGroup, Policy, PolicyKey
 from ciliate_policy.slices import sliced
@@ -65,8 +66,7 @@ class PolicyAgent:
         self.ipcache = Ipcache()
         self.endpoints: dict[int, Endpoint] = {}  # rows, by id
         self.waiting: dict[int, Endpoint] = {}  # rows that are to be entered into the engine
-        self.status_due: dict[PolicyKey, PolicyRevision] = {}
-        self.status_wake = asyncio.Event()
+        self.report = Report(context)
         self._relevant: dict[tuple[str, ...], Labels] = {}
         self._prefixes: dict[int, list[str]] = {}
         self._missing: set[str] = {*SOURCES, ENDPOINTS}
@@ -144,9 +144,11 @@ class PolicyAgent:
         self.engine.remove_group(name)
         self.wake()
 
-    def set_identity(self, number: int, labels: Labels) -> None:
-        """A number of the cluster stands for some labels."""
-        self.allocator.learn(number, labels)
+    def set_identity(self, number: int, labels: Labels, unused: bool = False) -> None:
+        """A number of the cluster stands for some labels. unused: the operator thinks that nobody has it."""
+        self.allocator.learn(number, labels, unused)
+        if unused and any(endpoint.identity == number for endpoint in self.engine.endpoints.values()):
+            self.allocator.use(number)
         self.records.save_identities({number: labels})
         self.engine.set_identity(number, labels)
         self._reconsider(labels)
@@ -226,6 +228,7 @@ class PolicyAgent:
         if identity is None or identity not in self.engine.labels:
             self._allocate(labels)
             return False
+        self.allocator.use(identity)
         self.waiting.pop(row.id, None)
         self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
         self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
@@ -370,10 +373,10 @@ class PolicyAgent:
         async for key, policy in sliced(iter(snapshot.items())):
             if policy is None:
                 self.records.revisions.delete((key.kind, key.namespace, key.name))
-                self.status_due.pop(key, None)
             else:
-                self.status_due[key] = self.records.policy_row(policy, revision, len(self.engine.selected(key)))
-        self.status_wake.set()
+                self.records.write_policy(policy, revision, len(self.engine.selected(key)))
+            self.report.note(key, policy)
+        self.report.publish()
 
     # Upkeep
 

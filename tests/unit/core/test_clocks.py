@@ -18,7 +18,11 @@ TOLD = {
     "plugins/lab/ciliate_lab/supervisor.py": "since when a process runs, and the log",
     "plugins/node/ciliate_node/supervisor.py": "timestamps of the log",
     "plugins/objects/ciliate_objects/output.py": "ages of objects, for a table",
-    "plugins/policy/ciliate_policy/status.py": "lastTransitionTime of a condition",
+    "core/ciliate/leadership.py": "acquireTime and renewTime of a Lease: told, not gone by",
+    "core/ciliate/model/policy_report.py": "renewTime of a report",
+    "core/ciliate/recorder.py": "timestamps of an Event",
+    "plugins/policy/ciliate_policy/operator/conditions.py": "lastTransitionTime of a condition",
+    "plugins/policy/ciliate_policy/operator/identities.py": "since when an identity is unused",
     "plugins/store_local/ciliate_store_local/objects.py": "creationTimestamp and deletionTimestamp",
 }
 """Files that may ask for the time of day, and what they tell by it."""
