@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,12 +20,35 @@ from tests.node.labs import Lab, echo, until
 def test_a_lab_is_ready_when_up_returns(lab: Lab) -> None:
     status = lab.status()
     assert status["ready"], status["reasons"]
-    assert {p["name"] for p in status["processes"]} == {"operator", "agent", "kubelet"}
+    assert {p["name"] for p in status["processes"]} == {"operator", "relay", "agent", "kubelet", "hubble"}
     assert all(p["pid"] and Path(p["socket"]).is_socket() for p in status["processes"])
     node = status["nodes"][0]
     assert len(node["pod_cidrs"]) == 2
     assert Path(node["cni_conf_dir"], "05-ciliate.conflist").exists()
     assert json.loads(lab.ciliate("lab", "status", "-o", "json").stdout)["nodes"] == status["nodes"]
+
+
+def test_flows_are_served_on_sockets_and_addresses_that_status_names(lab: Lab) -> None:
+    status = lab.status()
+    node = status["nodes"][0]
+    assert Path(status["relay"]["socket"]).is_socket()
+    assert Path(node["hubble"]["socket"]).is_socket()
+    assert lab.outside.inside(lambda: _listens(node["hubble"]["address"]))
+    assert lab.outside.inside(lambda: _listens(status["relay"]["address"]))
+    assert status["relay"]["server"] in lab.ciliate("lab", "status").stdout
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), 5):
+        return True
+
+
+def test_a_lab_without_hubble_can_be_had(make_lab: Callable[..., Lab]) -> None:
+    bare = make_lab("--set", "plugins=[cni, ipam, policy, lab]")
+    assert {p["name"] for p in bare.status()["processes"]} == {"operator", "agent", "kubelet"}
+    assert bare.status()["relay"] is None
+    assert bare.status()["nodes"][0]["hubble"] is None
 
 
 def test_run_returns_when_the_pod_is_ready_and_listens(lab: Lab, namespace: str) -> None:
