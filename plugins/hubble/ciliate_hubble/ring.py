@@ -85,7 +85,7 @@ class Ring:
         """Up to `most` flows from a place on, before `end`."""
         start = max(place, self.left)
         at = start % self._size
-        count = max(0, min(most, end - start, self._size - at))
+        count = max(0, min(most, min(end, self.seen) - start, self._size - at))
         return Read(self._rows[at : at + count], start - place, start + count)
 
     def read_back(self, place: int, start: int, most: int) -> Flows:
