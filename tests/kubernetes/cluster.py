@@ -61,11 +61,13 @@ class Cluster:
             host = self._network.host(f"node{number}", 10 + number)
             host.route_services(control.ipv4)
             self.nodes.append(Node(f"node{number}", host, self.folder, self._plane.authority, self._plane.url))
+        for node in self.nodes:
+            node.start_containerd()
         with ThreadPoolExecutor() as pool:
-            prepared = pool.submit(self._prepare_nodes)
+            imported = pool.submit(self._import_images)
             self._plane.start()
             self._start_controllers()
-            prepared.result()
+            imported.result()
         for node in self.nodes:
             node.start()
         self.kubectl.wait("nodes", "nodes", condition=lambda found: len(found["items"]) == len(self.nodes))
@@ -99,12 +101,12 @@ class Cluster:
         name = self.kubectl.json("get", "pod", pod, "-n", namespace)["spec"]["nodeName"]
         return next(node for node in self.nodes if node.name == name)
 
-    def _prepare_nodes(self) -> None:
-        archives = [make() for make in self._archives]
-        for node in self.nodes:
-            node.start_containerd()
-            for archive in archives:
+    def _import_images(self) -> None:
+        for make in self._archives:
+            archive = make()
+            for node in self.nodes:
                 node.import_image(archive)
+            archive.unlink()
 
     def _start_controllers(self) -> None:
         plane = self.control_plane

@@ -35,7 +35,10 @@ def free_port() -> int:
 
 
 class Daemon:
-    """One program. It may be stopped and started again; its log goes on."""
+    """One program. It may be stopped and started again; its log goes on.
+
+    It ends with the thread that has started it, so that nothing outlives a run that was killed.
+    """
 
     def __init__(
         self, name: str, command: list[str], folder: Path, environment: Mapping[str, str] | None = None
@@ -56,7 +59,7 @@ class Daemon:
         """Start it, in a session of its own."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                ["setpriv", "--pdeathsig", "KILL", *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

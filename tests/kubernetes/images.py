@@ -81,7 +81,7 @@ class Layer:
 
 
 def write_archive(path: Path, name: str, layer: Path, settings: Mapping[str, Any]) -> Path:
-    """An OCI archive of one layer; `settings` is the image's `config` (Entrypoint, Env, ...)."""
+    """An OCI archive of one layer, whose file goes; `settings` is the image's `config` (Entrypoint, Env, ...)."""
     layer_digest = _file_digest(layer)
     config = _json(
         {
@@ -103,6 +103,7 @@ def write_archive(path: Path, name: str, layer: Path, settings: Mapping[str, Any
     archive.file(f"blobs/sha256/{layer_digest}", layer)
     archive.file(f"blobs/sha256/{_digest(config)}", config)
     archive.file(f"blobs/sha256/{_digest(manifest)}", manifest)
+    layer.unlink()
     return archive.done()
 
 

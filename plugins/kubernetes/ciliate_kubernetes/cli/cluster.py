@@ -71,16 +71,19 @@ class KubernetesCluster(Cluster):
 
     def client(self, node: str = "", process: str = "", timeout: float | None = 30.0) -> Client:
         """By a program that is run in the agent's pod."""
-        from ciliate_kubernetes.cli.execution import open_client
-        from ciliate_kubernetes.store.config import parse_options
-
         pods = {pod["spec"]["nodeName"]: pod["metadata"]["name"] for pod in self._agents()}
         if not pods:
             raise CommandError(f"cluster {self.name}: no agent runs in namespace {self.namespace}: `ciliate install`")
         if node and node not in pods:
             raise CommandError(f"cluster {self.name}: no agent on node {node!r}; there are {', '.join(sorted(pods))}")
-        pod = pods[node or min(pods)]
-        return open_client(parse_options(self._store), self.namespace, pod, process, timeout)
+        return self.client_in(pods[node or min(pods)], "agent", process, timeout)
+
+    def client_in(self, pod: str, container: str, process: str, timeout: float | None) -> Client:
+        """A client of a process in a container of a pod of ours. Raises NotServedError."""
+        from ciliate_kubernetes.cli.execution import open_client
+        from ciliate_kubernetes.store.config import parse_options
+
+        return open_client(parse_options(self._store), self.namespace, pod, container, process, timeout)
 
     def report(self) -> Report:
         """From the workloads, their pods, and what agents that are not ready say."""

@@ -15,6 +15,7 @@ from ciliate_kubernetes.store.credentials import Credentials
 
 _STDOUT, _STDERR, _ERROR = 1, 2, 3
 _SLICE = 60.0
+_RUN_DIR = "/run/ciliate"  # in every container of ours
 
 
 class Execution:
@@ -77,16 +78,16 @@ async def _place(
 
 
 def open_client(
-    options: Options, namespace: str, pod: str, process: str, timeout: float | None, run_dir: str = "/run/ciliate"
+    options: Options, namespace: str, pod: str, container: str, process: str, timeout: float | None
 ) -> Client:
-    """A client of a process in a pod; without a process, of whichever of the pod's serves the route.
+    """A client of a process in a pod's container; without a process, of whichever of the node's serves the route.
 
     Raises NotServedError.
     """
-    path = Path(run_dir, f"{process or 'agent'}.sock")
+    path = Path(_RUN_DIR, f"{process or container}.sock")
     words = ["python", "-m", "ciliate.api.bridge", *([] if process else ["--any"]), str(path)]
     try:
-        execution = Execution(options, namespace, pod, "agent", words)
+        execution = Execution(options, namespace, pod, container, words)
     except OSError as error:
         raise NotServedError(path, str(error)) from error
     execution.settimeout(timeout)

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ciliate.api.routes import ApiError
-from ciliate.cli.dispatch import CommandError
 from ciliate.cli.report import Component, Problem, Report, problems_of
 from ciliate.model.kinds import CILIUM_ENDPOINT, CILIUM_NODE, NODE, POD
 from ciliate.store import Kind, MissingKindError, NotFoundError, Object, Store
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ciliate_kubernetes.cli.cluster import KubernetesCluster
 
 _ASKED_MOST = 20
-"""Agents that are asked why they are not ready; of the others the pod's status is told."""
+"""Containers that are asked why they are not ready; of the others the pod's status is told."""
 _POD_FIELDS = ("metadata.labels", "metadata.deletionTimestamp", "spec.nodeName", "spec.hostNetwork", "status")
 
 
@@ -32,7 +31,7 @@ def make_report(cluster: KubernetesCluster) -> Report:
         if found[name] is None:
             text = f"{kind.kind} {cluster.namespace}/{workload} is not there; `ciliate install` makes it"
             report.problems.append(Problem(component=name, where=workload, text=text))
-    _ask_agents(cluster, report, [p for p in found["own"] if _name(p) == "ciliate-agent" and not is_ready(p)])
+    _ask(cluster, report, found["own"])
     _look_at_nodes(report, found)
     report.pods = _managed(found["pods"], found["endpoints"])
     return report
@@ -97,19 +96,24 @@ def _add_component(report: Report, name: str, kind: Kind, workload: Object | Non
     report.components.append(component)
 
 
-def _ask_agents(cluster: KubernetesCluster, report: Report, pods: list[Object]) -> None:
-    """Let agents that run and are not ready say why."""
-    nodes = [p["spec"]["nodeName"] for p in pods if (p.get("status") or {}).get("phase") == "Running"][:_ASKED_MOST]
+def _ask(cluster: KubernetesCluster, report: Report, pods: list[Object]) -> None:
+    """Let containers that run and are not ready say why."""
+    unready = [
+        (_name(pod).removeprefix("ciliate-"), pod["metadata"]["name"], container["name"])
+        for pod in pods
+        for container in (pod.get("status") or {}).get("containerStatuses") or ()
+        if not container["ready"] and "running" in (container.get("state") or {})
+    ][:_ASKED_MOST]
 
-    def ask(node: str) -> list[Problem]:
+    def ask(component: str, pod: str, process: str) -> list[Problem]:
         try:
-            with cluster.client(node, "agent", 5.0) as client:
-                return problems_of("agent", node, client.get("/status"))
-        except (ApiError, CommandError) as error:
-            return [Problem(component="agent", where=node, text=str(error))]
+            with cluster.client_in(pod, process, process, 5.0) as client:
+                return problems_of(component, f"{pod}/{process}", client.get("/status"))
+        except ApiError as error:
+            return [Problem(component=component, where=f"{pod}/{process}", text=str(error))]
 
     with ThreadPoolExecutor(_ASKED_MOST) as threads:
-        for problems in threads.map(ask, nodes):
+        for problems in threads.map(lambda which: ask(*which), unready):
             report.problems += problems
 
 

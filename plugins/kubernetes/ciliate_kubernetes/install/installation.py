@@ -20,7 +20,7 @@ from ciliate_kubernetes.install.settings import CONFIG_MAP_NAME, Checked
 OWNER = "install"
 """Who the API server notes as manager of what is installed: `ciliate-install`."""
 AGENT, OPERATOR, CLEANUP = "ciliate", "ciliate-operator", "ciliate-cleanup"
-_LEDGER = "ciliate-ipam"
+_LEDGER, _NODE_REPORTS = "ciliate-ipam", "ciliate-node-"
 _POLL = 0.25
 Say = Callable[[str], None]
 
@@ -80,7 +80,9 @@ class Installation:
             for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION, None):
                 if obj["spec"]["group"] == "cilium.io":
                     await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
-        for kind, name in self._rest():
+        leases = [lease["metadata"]["name"] for lease in await self._list(LEASE.only("metadata.name"), self._namespace)]
+        reports = [(LEASE, name) for name in leases if name.startswith(_NODE_REPORTS)]
+        for kind, name in [*reports, *self._rest()]:
             await self._delete(kind, name, say)
 
     def _rest(self) -> list[tuple[Kind, str]]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from ciliate.api.routes import ApiError
 from ciliate.cli.cluster import Cluster, NameOption, NodeOption, find_cluster
 from ciliate.cli.dispatch import CommandError
 from ciliate.cli.node import OutputOption, ProcessOption, print_rows
@@ -51,8 +52,9 @@ def enable(plugin: PluginArgument, name: NameOption = "lab") -> None:
     if plugin in enabled:
         print(f"plugin {plugin} is enabled already")
         return
-    if plugin not in available():
-        print(f"plugin {plugin} is not installed here; the cluster's image must have it")
+    known = _known(cluster)
+    if plugin not in known:
+        raise CommandError(f"plugin {plugin} is not installed in the cluster; there are {', '.join(sorted(known))}")
     _change(cluster, [*enabled, plugin])
 
 
@@ -69,6 +71,15 @@ def disable(plugin: PluginArgument, name: NameOption = "lab") -> None:
 def _enabled(cluster: Cluster) -> list[str]:
     value: Any = yaml.safe_load(cluster.settings().get("plugins", "[]"))
     return value.replace(",", " ").split() if isinstance(value, str) else list(value or ())
+
+
+def _known(cluster: Cluster) -> set[str]:
+    """Plugins that the cluster's agents have; those of this program where no agent answers."""
+    try:
+        with cluster.client(process="agent") as client:
+            return {row["name"] for row in client.get("/plugins") if not row["reason"].startswith("is not installed")}
+    except (ApiError, CommandError):
+        return set(available())
 
 
 def _change(cluster: Cluster, names: list[str]) -> None:
