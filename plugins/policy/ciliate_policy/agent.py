@@ -7,10 +7,12 @@ not wait for a round. If a round fails, the next one begins with everything anew
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Iterable, Iterator
 
 from ciliate.context import Context
 from ciliate.counters import Counters
+from ciliate.model.api_server import ApiServer
 from ciliate.model.endpoint import (
     ENDPOINT_POLICY_MAP,
     ENDPOINT_STAMPS_MAP,
@@ -142,6 +144,14 @@ class PolicyAgent:
     def remove_group(self, name: str) -> None:
         """A CIDR group is gone."""
         self.engine.remove_group(name)
+        self.wake()
+
+    def set_api_servers(self, rows: Iterable[ApiServer]) -> None:
+        """Where the cluster's API server is."""
+        places = {row.address: row.place for row in rows}
+        outside = [ipaddress.ip_network(address) for address, place in places.items() if place == "outside"]
+        self.engine.set_api_servers("host" in places.values(), outside)
+        self.records.save_identities({int(Reserved.HOST): self.engine.labels[Reserved.HOST]})
         self.wake()
 
     def set_identity(self, number: int, labels: Labels, unused: bool = False) -> None:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ciliate.context import Context
+from ciliate.model.api_server import API_SERVERS
 from ciliate.model.endpoint import ENDPOINTS
 from ciliate.model.ipcache import CLAIMANTS, IpcacheClaim, claims_table
 from ciliate.model.kinds import CILIUM_CIDR_GROUP, CILIUM_IDENTITY
@@ -39,6 +40,7 @@ def start(context: Context, agent: PolicyAgent) -> None:
     for claimant in CLAIMANTS:
         if claimant != POLICY:
             context.spawn(f"claims-{claimant}", _claims_factory(context, agent, claimant))
+    context.spawn("api-servers", lambda: follow_api_servers(context, agent))
     context.spawn("work", agent.work)
     context.spawn("report", agent.report.run)
     context.spawn("upkeep", lambda: upkeep(agent))
@@ -139,6 +141,14 @@ async def follow_claims(context: Context, agent: PolicyAgent, claimant: str) -> 
                 for prefix in changes.deletes:
                     agent.ipcache.remove(claimant, prefix)
             agent.wait_for_claims(claimant, changes.complete or reader.epoch == 0)
+
+
+async def follow_api_servers(context: Context, agent: PolicyAgent) -> None:
+    """Tell the agent where the API server is. A table that nobody writes has nothing to say."""
+    reader = context.tables.reader(API_SERVERS)
+    async with aclosing(reader.changes()) as batches:
+        async for _ in batches:
+            agent.set_api_servers(reader.rows.values())
 
 
 def _sound(context: Context, claimant: str, claims: list[IpcacheClaim]) -> list[IpcacheClaim]:
