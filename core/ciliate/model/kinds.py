@@ -17,7 +17,7 @@ CILIUM_CLUSTERWIDE_NETWORK_POLICY = Kind(
 CILIUM_CIDR_GROUP = Kind("cilium.io/v2", "CiliumCIDRGroup", "ciliumcidrgroups", False, ("ccg",))
 CILIUM_NODE = Kind("cilium.io/v2", "CiliumNode", "ciliumnodes", False, ("cn", "ciliumn"))
 CILIUM_IDENTITY = Kind("cilium.io/v2", "CiliumIdentity", "ciliumidentities", False, ("ciliumid",), has_status=False)
-CILIUM_ENDPOINT = Kind("cilium.io/v2", "CiliumEndpoint", "ciliumendpoints", True, ("cep", "ciliumep"))
+CILIUM_ENDPOINT = Kind("cilium.io/v2", "CiliumEndpoint", "ciliumendpoints", True, ("cep", "ciliumep"), has_status=False)
 
 KINDS = (
     NAMESPACE,
