@@ -33,10 +33,11 @@ from ciliate_cni.mover import Mover
 from ciliate_cni.pods import Pods
 from ciliate_cni.points import Points
 from ciliate_cni.programs import REFUSED, Programs
+from ciliate_cni.recovery import Recovery, named, pod_of
 from ciliate_cni.removal import Removal
 from ciliate_cni.server import CniServer
 from ciliate_cni.tcxlinks import TcxLinks
-from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
+from ciliate_cni.verbs import Verbs, claim_addresses, is_realised, refuse_frame
 
 CLAIMS = claims_table("cni")
 _PINS_INTERVAL = 1.0
@@ -116,6 +117,8 @@ class Agent:
             programs = Programs(self.context, path, devices, self._tcx_links, pair, families)
             held.push_async_callback(programs.close)
             await programs.load()
+            queue = DeleteQueue(self.socket.parent)
+            await Recovery(self.context, self.endpoints, self.pods, queue, self.config.network).run(devices)
             if not programs.exchanging:
                 await programs.attach(self.endpoints.all())
             await self._adopt(devices, None if programs.exchanging else programs.loaded)
@@ -150,7 +153,11 @@ class Agent:
             if damage.lost and endpoint is not None:
                 self.endpoints.delete(endpoint)
                 self.endpoints.release([endpoint.id])
-        kept = {f"{e.container_id}/{e.interface}" for e in self.endpoints.all()}
+        held = self.ipam.attachments()
+        kept = {f"{e.container_id}/{e.interface}": e for e in self.endpoints.all()}
+        for attachment, endpoint in kept.items():
+            if attachment not in held:
+                claim_addresses(self.ipam, endpoint)
         for attachment in [a for a in self.ipam.attachments() if a not in kept]:
             self.ipam.release(attachment)
         removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
@@ -266,7 +273,16 @@ class Agent:
             await verbs.delete_queued()
 
     def _pod_changed(self, key: ObjectKey) -> None:
+        self._name_recovered(key)
         self._refresh([e for e in self.endpoints.all() if (e.namespace, e.pod) == tuple(key)])
+
+    def _name_recovered(self, key: ObjectKey) -> None:
+        """A recovered endpoint whose Pod was not known at the start."""
+        if (pod := self.pods.pods.get(key)) is None:
+            return
+        for endpoint in [e for e in self.endpoints.nameless() if not e.pod]:
+            if pod_of({endpoint.ipv4, endpoint.ipv6}, [pod]) is not None:
+                self.endpoints.put(named(endpoint, pod, self.pods.namespaces, self.context.node.cluster))
 
     def _namespace_changed(self, key: ObjectKey) -> None:
         self._refresh([e for e in self.endpoints.all() if e.namespace == key.name])

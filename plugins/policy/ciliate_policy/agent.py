@@ -35,7 +35,7 @@ from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.records import Records
 from ciliate_policy.report import Report
-from ciliate_policy.rule_sets import RuleSets
+from ciliate_policy.rule_sets import FIRST, KEEP_UNUSED, RuleSets
 from ciliate_policy.rules import CidrGroup, Policy, PolicyKey
 from ciliate_policy.slices import sliced
 
@@ -61,10 +61,12 @@ class PolicyAgent:
         self.records = Records(context.tables)
         self.allocator = Allocator(context.store)
         self.filter = LabelFilter(config.labels)
-        self.rule_sets = RuleSets(self.records.rule_sets.rows.values())
+        self._open_maps()
+        rule_sets, identities = self.records.rule_sets.rows, self.records.identities.rows
+        self.rule_sets = RuleSets(rule_sets.values(), 0 if rule_sets else self._used_rule_set())
         options = EngineOptions(config.enable_policy, config.allow_localhost != "policy", config.ipv4, config.ipv6)
-        local = LocalIdentities(row for row in self.records.identities.rows.values() if row.id in LOCAL_SCOPE)
-        self.engine = Engine(options, local)
+        known = [row for row in identities.values() if row.id in LOCAL_SCOPE]
+        self.engine = Engine(options, LocalIdentities(known, 0 if identities else self._used_identity()))
         self.ipcache = Ipcache()
         self.endpoints: dict[int, Endpoint] = {}  # rows, by id
         self.waiting: dict[int, Endpoint] = {}  # rows that are to be entered into the engine
@@ -79,7 +81,6 @@ class PolicyAgent:
         self._known = asyncio.Event()
         self._realiser: Realiser | None = None
         self._writer: IpcacheWriter | None = None
-        self._open_maps()
         for prefix, version in WORLD.items():
             world = world_identity(version, config.ipv4, config.ipv6)
             self.claim(IpcacheClaim(prefix=prefix, identity=world))
@@ -93,6 +94,16 @@ class PolicyAgent:
         self._slots = maps.open(ENDPOINT_POLICY_MAP, writable=True).mmap(writable=True)
         self._stamps = Counters(maps.open(ENDPOINT_STAMPS_MAP, writable=True))
         self._peer_stamps = Counters(maps.open(PEER_STAMPS_MAP, writable=True))
+
+    def _used_rule_set(self) -> int:
+        """Without rows, as after a loss: a number up to which entries in the kernel, or stored flows, may have them."""
+        used = int(self._policy_map.items()[1]["rule_set"].max(initial=0))
+        return used + KEEP_UNUSED if used >= FIRST else 0
+
+    def _used_identity(self) -> int:
+        """The same of local identities: until all is realised, a number must not mean what it has not meant before."""
+        found = self._ipcache_map.items()[1]["identity"]
+        return int(found[(found >= LOCAL_SCOPE.start) & (found < LOCAL_SCOPE.stop)].max(initial=0))
 
     @property
     def realiser(self) -> Realiser | None:
