@@ -115,9 +115,7 @@ class LocalCluster(Cluster):
 
     def change(self, values: Mapping[str, str | None], restart: bool = True) -> list[str]:
         """A file is its owner's: not changed from here."""
-        raise CommandError(
-            f"this cluster is configured by {self.file}: change it there, then start its processes anew"
-        )
+        raise CommandError(f"this cluster is configured by {self.file}: change it there, then start its processes anew")
 
     def _files(self) -> dict[str, Path]:
         """Configuration files of the nodes on this machine, by name."""
