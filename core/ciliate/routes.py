@@ -38,12 +38,13 @@ class CoreViews:
         self._host = host
 
     async def status(self, _: Request) -> dict[str, Any]:
-        """Readiness with reasons by plugin."""
+        """Readiness, with the reasons by plugin; `degraded`: of those without which the node is ready all the same."""
         host = self._host
         reasons = host.ready()
         return {
             "ready": not reasons,
             "reasons": reasons,
+            "degraded": host.degraded(),
             "refused": host.loaded.refused,
             "node": host.place.name,
             "cluster": host.place.cluster,
@@ -53,7 +54,12 @@ class CoreViews:
             "started": host.started,
             "events": host.batches.records,
             "events_lost": host.batches.lost(),
+            **self._leader(),
         }
+
+    def _leader(self) -> dict[str, Any]:
+        leadership = self._host.leadership
+        return {} if leadership is None else {"leading": leadership.leading, "leader": leadership.holder}
 
     async def plugins(self, _: Request) -> list[dict[str, Any]]:
         """Every available plugin and what is known of it."""
@@ -138,6 +144,8 @@ class CoreViews:
             section = msgspec.to_builtins(host.settings.section(name, plugin.config))
             rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
         for name, section in msgspec.to_builtins(host.config).items():
+            if name == "store":
+                section = {"driver": section["driver"], **section["options"]}
             if isinstance(section, dict):
                 rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
             else:

@@ -34,6 +34,7 @@ class Tables:
         self._writers: dict[str, str] = {}
         self._open: dict[str, dict[Key, Row | None]] | None = None
         self._unflushed: dict[tuple[str, bytes], bytes | None] = {}
+        self.leaving: set[str] = set()  # plugins whose tables go when they are disabled
         self.declared: frozenset[str] | None = None  # tables that plugins of this process may write; None: any
         self.absent: Callable[[Table[Any]], None] = lambda _: None  # called for a table that another process writes
         self.changed: Callable[[], None] = lambda: None  # called when this process writes one table more
@@ -47,9 +48,13 @@ class Tables:
         self._writers[spec.name] = plugin
         table.epoch += 1
         table.revision, table.stale = 0, False
-        self._file.begin(spec, table.epoch)
+        self._file.begin(spec, table.epoch, plugin if plugin in self.leaving else "")
         self.changed()
         return TableWriter(table, self._write)
+
+    def drop_left(self, enabled: Iterable[str]) -> list[str]:
+        """Delete the tables that earlier lives of this process wrote for `leaving` plugins that are enabled no more."""
+        return self._file.drop_left(enabled)
 
     def reader(self, spec: TableSpec[R]) -> TableReader[R]:
         """Read a table; without its writer these are the persisted rows, marked stale."""

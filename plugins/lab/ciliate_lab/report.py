@@ -10,7 +10,7 @@ from typing import Any
 
 from ciliate.api.client import Client
 from ciliate.api.routes import ApiError
-from ciliate.cli.cluster import Cluster
+from ciliate.cli.cluster import LocalCluster
 from ciliate.config import load_settings
 from ciliate.model.kinds import CILIUM_NODE, NODE, POD
 from ciliate.store import Kind, NotFoundError, Object, StoreError
@@ -47,6 +47,7 @@ def lab_status(lab: LabPlace) -> dict[str, Any]:
         "name": lab.name,
         "ready": not reasons,
         "reasons": reasons,
+        "degraded": [f"{p['node']}: {p['name']}: {said}" for p in processes for said in p["degraded"]],
         "folder": str(lab.folder),
         "config": str(lab.config),
         "store": str(lab.store),
@@ -101,6 +102,7 @@ def _said(processes: list[dict[str, Any]]) -> str:
 def _process(state: RunningProcess) -> dict[str, Any]:
     pid = state.pid if state.pid and runs(state.pid, start_time(state.pid)) else 0
     refused: dict[str, str] = {}
+    degraded: list[str] = []
     reasons = [] if pid else [f"does not run{f' ({state.last_exit})' if state.last_exit else ''}"]
     if pid:
         try:
@@ -108,6 +110,7 @@ def _process(state: RunningProcess) -> dict[str, Any]:
                 answer = client.get("/status")
             refused = answer.get("refused", {})
             reasons += [f"{plugin}: {reason}" for plugin, said in answer["reasons"].items() for reason in said]
+            degraded = [f"{plugin}: {reason}" for plugin, said in answer["degraded"].items() for reason in said]
         except ApiError as error:
             reasons.append(f"does not answer: {error}")
     return {
@@ -122,6 +125,7 @@ def _process(state: RunningProcess) -> dict[str, Any]:
         "last_exit": state.last_exit,
         "ready": not reasons,
         "reasons": reasons,
+        "degraded": degraded,
     }
 
 
@@ -222,7 +226,7 @@ async def _objects(lab: LabPlace) -> dict[str, list[Object]]:
     found: dict[str, list[Object]] = {kind.kind: [] for kind in kinds}
     if not lab.store.exists():
         return found
-    store = Cluster(lab.name, lab.config).open_store()
+    store = LocalCluster(lab.name, lab.config).open_store()
     try:
         for kind in kinds:
             with suppress(StoreError, NotFoundError):

@@ -198,6 +198,34 @@ def test_only_one_plugin_writes_a_table_and_only_if_it_declares_it(tmp_path: Pat
     tables.close()
 
 
+def test_tables_of_a_disabled_plugin_go_unless_it_is_essential(tmp_path: Path) -> None:
+    tables = open_tables(tmp_path)
+    tables.leaving = {"zoo"}
+    tables.writer(PETS, "zoo").put(Pet(name="rex"))
+    tables.writer(OWNERS, "farm").put(Owner(name="ann", pet="rex"))
+    tables.close()
+    again = open_tables(tmp_path)
+    assert again.drop_left(["zoo", "farm"]) == []
+    assert again.drop_left([]) == ["pets"]
+    assert not again.reader(PETS).rows and again.reader(OWNERS).rows
+    assert again.drop_left([]) == []
+    again.close()
+    path = tmp_path / "agent.sqlite"
+    path.unlink()
+    assert not open_tables(tmp_path).reader(PETS).rows, "nor does the copy have them"
+
+
+def test_tables_of_a_plugin_that_has_become_essential_stay(tmp_path: Path) -> None:
+    tables = open_tables(tmp_path)
+    tables.leaving = {"zoo"}
+    tables.writer(PETS, "zoo").put(Pet(name="rex"))
+    tables.close_writer("pets")
+    tables.leaving = set()
+    tables.writer(PETS, "zoo")
+    assert tables.drop_left([]) == []
+    tables.close()
+
+
 def test_an_equal_row_is_no_change(tmp_path: Path) -> None:
     tables = open_tables(tmp_path)
     writer = tables.writer(PETS, "zoo")

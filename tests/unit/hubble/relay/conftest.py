@@ -72,10 +72,15 @@ class Relay:
         return self
 
     @property
+    def process(self) -> Any:
+        """All of it."""
+        assert self._host is not None
+        return self._host.loaded.plugins["relay"]._process  # type: ignore[attr-defined]
+
+    @property
     def pool(self) -> Any:
         """Its connections."""
-        assert self._host is not None
-        return self._host.loaded.plugins["relay"]._process._pool  # type: ignore[attr-defined]
+        return self.process._pool
 
     @property
     def reasons(self) -> list[str]:
