@@ -21,12 +21,11 @@ from ciliate_hubble.observer.namespaces import Namespaces
 from ciliate_hubble.observer.rate import Rate
 from ciliate_hubble.observer.reading import Kept
 from ciliate_hubble.observer.servicer import NAME, VERSION, Observer
-from ciliate_hubble.ring import SPARE
 from ciliate_hubble.server import HEALTH_NAME, Listener, Server
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.unit.hubble.node import Node, random_records
+from tests.unit.hubble.node import SPARE, Node, random_records
 from tests.unit.hubble.test_reading import records
 
 LIMIT = 20.0

@@ -20,9 +20,8 @@ from ciliate_hubble.history import Segment
 from ciliate_hubble.losses import LossSource
 from ciliate_hubble.observer.reading import ENCODED, LOOKED_AT, Kept, Reading
 from ciliate_hubble.observer.span import Span, SpanError, span_of
-from ciliate_hubble.ring import SPARE
 
-from tests.unit.hubble.node import CLOCK, Node, Records, record
+from tests.unit.hubble.node import CLOCK, SPARE, Node, Records, record
 
 SECOND = 1_000_000_000
 WEB = pb.FlowFilter(source_pod=["default/web"])
