@@ -1,6 +1,6 @@
 """An observer as tests ask it, and a process of a plugin from elsewhere that reads requests.
 
-`python -m tests.node.hubble CONFIG` is the latter: each line is a record as JSON, to be emitted as l7_records.
+`python -m tests.node.observers CONFIG` is the latter: each line is a record as JSON, to be emitted as l7_records.
 """
 
 from __future__ import annotations
