@@ -14,6 +14,7 @@ from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINT_POLICIES, ENDPOINT
 from ciliate.model.event import PACKETS_MAP
 from ciliate.model.ipam import NODE_RANGES, Ipam
 from ciliate.model.ipcache import claims_table
+from ciliate.model.kinds import POD
 from ciliate.store import ObjectKey
 
 from ciliate_cni import claims, conflist, datapath, labels
@@ -23,6 +24,7 @@ from ciliate_cni.config import CniConfig
 from ciliate_cni.conntrack import Collector
 from ciliate_cni.datapath import Datapath
 from ciliate_cni.deletequeue import DeleteQueue
+from ciliate_cni.endpoint_objects import EndpointObjects
 from ciliate_cni.endpoints import EndpointMaps, Endpoints
 from ciliate_cni.flowlimits import FlowLimits
 from ciliate_cni.host import HostDevice, HostPair, address_changes
@@ -31,10 +33,11 @@ from ciliate_cni.mover import Mover
 from ciliate_cni.pods import Pods
 from ciliate_cni.points import Points
 from ciliate_cni.programs import REFUSED, Programs
+from ciliate_cni.recovery import Recovery, named, pod_of
 from ciliate_cni.removal import Removal
 from ciliate_cni.server import CniServer
 from ciliate_cni.tcxlinks import TcxLinks
-from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
+from ciliate_cni.verbs import Verbs, claim_addresses, is_realised, refuse_frame
 
 CLAIMS = claims_table("cni")
 _PINS_INTERVAL = 1.0
@@ -75,6 +78,8 @@ class Agent:
         self.context.spawn("pods", self.pods.follow_pods)
         self.context.spawn("namespaces", self.pods.follow_namespaces)
         self.context.spawn("network", self._run)
+        if self.config.endpoint_objects:
+            self.context.spawn("endpoint-objects", EndpointObjects(self.context).run)
 
     def stop(self) -> None:
         """The socket goes, so that the shim queues deletions at once; all that serves packets stays."""
@@ -112,6 +117,8 @@ class Agent:
             programs = Programs(self.context, path, devices, self._tcx_links, pair, families)
             held.push_async_callback(programs.close)
             await programs.load()
+            queue = DeleteQueue(self.socket.parent)
+            await Recovery(self.context, self.endpoints, self.pods, queue, self.config.network).run(devices)
             if not programs.exchanging:
                 await programs.attach(self.endpoints.all())
             await self._adopt(devices, None if programs.exchanging else programs.loaded)
@@ -146,7 +153,11 @@ class Agent:
             if damage.lost and endpoint is not None:
                 self.endpoints.delete(endpoint)
                 self.endpoints.release([endpoint.id])
-        kept = {f"{e.container_id}/{e.interface}" for e in self.endpoints.all()}
+        held = self.ipam.attachments()
+        kept = {f"{e.container_id}/{e.interface}": e for e in self.endpoints.all()}
+        for attachment, endpoint in kept.items():
+            if attachment not in held:
+                claim_addresses(self.ipam, endpoint)
         for attachment in [a for a in self.ipam.attachments() if a not in kept]:
             self.ipam.release(attachment)
         removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
@@ -182,6 +193,7 @@ class Agent:
             activity=self._activity,
             observe=self.metrics.call,
             not_ready=self._reasons,
+            explain=self._explain,
         )
         if done := await verbs.delete_queued():
             self.context.log.info("deletions from while the agent was down", done=done)
@@ -261,7 +273,16 @@ class Agent:
             await verbs.delete_queued()
 
     def _pod_changed(self, key: ObjectKey) -> None:
+        self._name_recovered(key)
         self._refresh([e for e in self.endpoints.all() if (e.namespace, e.pod) == tuple(key)])
+
+    def _name_recovered(self, key: ObjectKey) -> None:
+        """A recovered endpoint whose Pod was not known at the start."""
+        if (pod := self.pods.pods.get(key)) is None:
+            return
+        for endpoint in [e for e in self.endpoints.nameless() if not e.pod]:
+            if pod_of({endpoint.ipv4, endpoint.ipv6}, [pod]) is not None:
+                self.endpoints.put(named(endpoint, pod, self.pods.namespaces, self.context.node.cluster))
 
     def _namespace_changed(self, key: ObjectKey) -> None:
         self._refresh([e for e in self.endpoints.all() if e.namespace == key.name])
@@ -286,6 +307,14 @@ class Agent:
         if self.policies.stale:
             reasons = [*reasons, "nobody writes the table endpoint_policies: is the plugin policy enabled and healthy?"]
         return reasons
+
+    def _explain(self, key: ObjectKey, sentence: str) -> None:
+        """Say in an Event why a pod is not connected, if it is a pod of the cluster."""
+        pod = self.pods.known(key, "")
+        if pod is not None:
+            metadata = {"name": key.name, "namespace": key.namespace, "uid": pod["metadata"].get("uid", "")}
+            about = {"apiVersion": POD.api_version, "kind": POD.kind, "metadata": metadata}
+            self.context.recorder.warn(about, "PodNotConnected", sentence)
 
     def _states(self) -> dict[str, int]:
         """Endpoints by Cilium's names of their states."""

@@ -78,7 +78,7 @@ _JOINED: list[tuple[str, str]] = [
 
 
 def _flow_dtype() -> np.dtype[np.void]:
-    names = [name for name in EVENT.names or () if name != "pad"]
+    names = list(EVENT.names or ())  # all of them, as numpy drops bytes between fields when it joins arrays
     formats: list[Any] = [EVENT[name] for name in names]
     offsets = [EVENT.fields[name][1] for name in names]  # type: ignore[index]  # a structured dtype has fields
     end = EVENT.itemsize
@@ -92,3 +92,10 @@ def _flow_dtype() -> np.dtype[np.void]:
 
 FLOW = _flow_dtype()
 """192 bytes: three cache lines."""
+RAW = np.dtype((np.void, FLOW.itemsize))
+"""A row as bytes: numpy would copy a struct field by field."""
+
+
+def selected(flows: Flows, rows: NDArray[np.intp]) -> Flows:
+    """A copy of some rows."""
+    return flows.view(RAW)[rows].view(FLOW)

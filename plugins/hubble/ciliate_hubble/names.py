@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 import numpy as np
+from ciliate.model.base import pack_address
 from ciliate.model.endpoint import ENDPOINTS_MAX, Endpoint, EndpointPolicy
 from ciliate.model.identity import CLUSTER_SCOPE, Identity
 from numpy.typing import NDArray
@@ -75,6 +76,8 @@ class Names:
         """An endpoint of this node."""
         self._endpoints.put(row.id, row)
         self._forget(("endpoint", row.id))
+        for address in filter(None, (row.ipv4, row.ipv6)):
+            self._pods.put(pack_address(address), PodName((row.namespace, row.pod)))
 
     def delete_endpoint(self, number: int) -> None:
         """It is gone; its last packets may still come."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ciliate_hubble.columns import FLOW, Flows
+from ciliate_hubble.columns import FLOW, RAW, Flows
 
 SPARE = 16_384
 """Rows beyond the capacity: 3 MB."""
@@ -33,6 +33,7 @@ class Ring:
         self.seen = 0  # flows ever written: the sequence number of the next
         self._size = capacity + SPARE
         self._rows = np.zeros(self._size, FLOW)
+        self._raw = self._rows.view(RAW)
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -58,11 +59,11 @@ class Ring:
     def append(self, flows: Flows) -> None:
         """Add flows, whose sequence numbers follow on; the oldest give way. Readers that wait are woken."""
         self.seen += len(flows)
-        rows = flows[-self._size :]
+        rows = flows[-self._size :].view(RAW)
         at = (self.seen - len(rows)) % self._size
         before = min(len(rows), self._size - at)
-        self._rows[at : at + before] = rows[:before]
-        self._rows[: len(rows) - before] = rows[before:]
+        self._raw[at : at + before] = rows[:before]
+        self._raw[: len(rows) - before] = rows[before:]
         self.wake()
 
     def wake(self) -> None:
@@ -85,7 +86,7 @@ class Ring:
         """Up to `most` flows from a place on, before `end`."""
         start = max(place, self.left)
         at = start % self._size
-        count = max(0, min(most, end - start, self._size - at))
+        count = max(0, min(most, min(end, self.seen) - start, self._size - at))
         return Read(self._rows[at : at + count], start - place, start + count)
 
     def read_back(self, place: int, start: int, most: int) -> Flows:

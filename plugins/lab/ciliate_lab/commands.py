@@ -77,7 +77,7 @@ def up(
         raise
     progress(f"ready: lab {lab.name}, {nodes} node{'s' if nodes > 1 else ''}")
     if lab.relay_socket.exists():
-        print(f"Flows of all nodes: hubble observe --server unix://{lab.relay_socket}")
+        print(f"flows: `ciliate hubble observe`, or `hubble observe --server unix://{lab.relay_socket}`")
 
 
 @app.command()

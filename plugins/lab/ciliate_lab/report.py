@@ -10,7 +10,7 @@ from typing import Any
 
 from ciliate.api.client import Client
 from ciliate.api.routes import ApiError
-from ciliate.cli.cluster import Cluster
+from ciliate.cli.cluster import LocalCluster
 from ciliate.config import load_settings
 from ciliate.model.kinds import CILIUM_NODE, NODE, POD
 from ciliate.store import Kind, NotFoundError, Object, StoreError
@@ -226,7 +226,7 @@ async def _objects(lab: LabPlace) -> dict[str, list[Object]]:
     found: dict[str, list[Object]] = {kind.kind: [] for kind in kinds}
     if not lab.store.exists():
         return found
-    store = Cluster(lab.name, lab.config).open_store()
+    store = LocalCluster(lab.name, lab.config).open_store()
     try:
         for kind in kinds:
             with suppress(StoreError, NotFoundError):

@@ -7,10 +7,12 @@ not wait for a round. If a round fails, the next one begins with everything anew
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Iterable, Iterator
 
 from ciliate.context import Context
 from ciliate.counters import Counters
+from ciliate.model.api_server import ApiServer
 from ciliate.model.endpoint import (
     ENDPOINT_POLICY_MAP,
     ENDPOINT_STAMPS_MAP,
@@ -19,7 +21,7 @@ from ciliate.model.endpoint import (
 )
 from ciliate.model.identity import CLUSTER_SCOPE, LOCAL_SCOPE, Reserved
 from ciliate.model.ipcache import IPCACHE_MAP, IpcacheClaim
-from ciliate.model.policy import POLICY_MAP, PolicyRevision
+from ciliate.model.policy import POLICY_MAP
 
 from ciliate_policy.allocator import Allocator, Labels
 from ciliate_policy.changes import Changes, EndpointPolicies, EngineOptions, LocalEndpoint
@@ -32,7 +34,8 @@ from ciliate_policy.ipcache_writer import IpcacheWriter
 from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.records import Records
-from ciliate_policy.rule_sets import RuleSets
+from ciliate_policy.report import Report
+from ciliate_policy.rule_sets import FIRST, KEEP_UNUSED, RuleSets
 from ciliate_policy.rules import CidrGroup, Policy, PolicyKey
 from ciliate_policy.slices import sliced
 
@@ -58,15 +61,16 @@ class PolicyAgent:
         self.records = Records(context.tables)
         self.allocator = Allocator(context.store)
         self.filter = LabelFilter(config.labels)
-        self.rule_sets = RuleSets(self.records.rule_sets.rows.values())
+        self._open_maps()
+        rule_sets, identities = self.records.rule_sets.rows, self.records.identities.rows
+        self.rule_sets = RuleSets(rule_sets.values(), 0 if rule_sets else self._used_rule_set())
         options = EngineOptions(config.enable_policy, config.allow_localhost != "policy", config.ipv4, config.ipv6)
-        local = LocalIdentities(row for row in self.records.identities.rows.values() if row.id in LOCAL_SCOPE)
-        self.engine = Engine(options, local)
+        known = [row for row in identities.values() if row.id in LOCAL_SCOPE]
+        self.engine = Engine(options, LocalIdentities(known, 0 if identities else self._used_identity()))
         self.ipcache = Ipcache()
         self.endpoints: dict[int, Endpoint] = {}  # rows, by id
         self.waiting: dict[int, Endpoint] = {}  # rows that are to be entered into the engine
-        self.status_due: dict[PolicyKey, PolicyRevision] = {}
-        self.status_wake = asyncio.Event()
+        self.report = Report(context)
         self._relevant: dict[tuple[str, ...], Labels] = {}
         self._prefixes: dict[int, list[str]] = {}
         self._missing: set[str] = {*SOURCES, ENDPOINTS}
@@ -77,7 +81,6 @@ class PolicyAgent:
         self._known = asyncio.Event()
         self._realiser: Realiser | None = None
         self._writer: IpcacheWriter | None = None
-        self._open_maps()
         for prefix, version in WORLD.items():
             world = world_identity(version, config.ipv4, config.ipv6)
             self.claim(IpcacheClaim(prefix=prefix, identity=world))
@@ -91,6 +94,16 @@ class PolicyAgent:
         self._slots = maps.open(ENDPOINT_POLICY_MAP, writable=True).mmap(writable=True)
         self._stamps = Counters(maps.open(ENDPOINT_STAMPS_MAP, writable=True))
         self._peer_stamps = Counters(maps.open(PEER_STAMPS_MAP, writable=True))
+
+    def _used_rule_set(self) -> int:
+        """Without rows, as after a loss: a number up to which entries in the kernel, or stored flows, may have them."""
+        used = int(self._policy_map.items()[1]["rule_set"].max(initial=0))
+        return used + KEEP_UNUSED if used >= FIRST else 0
+
+    def _used_identity(self) -> int:
+        """The same of local identities: until all is realised, a number must not mean what it has not meant before."""
+        found = self._ipcache_map.items()[1]["identity"]
+        return int(found[(found >= LOCAL_SCOPE.start) & (found < LOCAL_SCOPE.stop)].max(initial=0))
 
     @property
     def realiser(self) -> Realiser | None:
@@ -144,9 +157,19 @@ class PolicyAgent:
         self.engine.remove_group(name)
         self.wake()
 
-    def set_identity(self, number: int, labels: Labels) -> None:
-        """A number of the cluster stands for some labels."""
-        self.allocator.learn(number, labels)
+    def set_api_servers(self, rows: Iterable[ApiServer]) -> None:
+        """Where the cluster's API server is."""
+        places = {row.address: row.place for row in rows}
+        outside = [ipaddress.ip_network(address) for address, place in places.items() if place == "outside"]
+        self.engine.set_api_servers("host" in places.values(), outside)
+        self.records.save_identities({int(Reserved.HOST): self.engine.labels[Reserved.HOST]})
+        self.wake()
+
+    def set_identity(self, number: int, labels: Labels, unused: bool = False) -> None:
+        """A number of the cluster stands for some labels. unused: the operator thinks that nobody has it."""
+        self.allocator.learn(number, labels, unused)
+        if unused and any(endpoint.identity == number for endpoint in self.engine.endpoints.values()):
+            self.allocator.use(number)
         self.records.save_identities({number: labels})
         self.engine.set_identity(number, labels)
         self._reconsider(labels)
@@ -226,6 +249,7 @@ class PolicyAgent:
         if identity is None or identity not in self.engine.labels:
             self._allocate(labels)
             return False
+        self.allocator.use(identity)
         self.waiting.pop(row.id, None)
         self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
         self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
@@ -370,10 +394,10 @@ class PolicyAgent:
         async for key, policy in sliced(iter(snapshot.items())):
             if policy is None:
                 self.records.revisions.delete((key.kind, key.namespace, key.name))
-                self.status_due.pop(key, None)
             else:
-                self.status_due[key] = self.records.policy_row(policy, revision, len(self.engine.selected(key)))
-        self.status_wake.set()
+                self.records.write_policy(policy, revision, len(self.engine.selected(key)))
+            self.report.note(key, policy)
+        self.report.publish()
 
     # Upkeep
 

@@ -27,12 +27,12 @@ KEEP_UNUSED = 50_000
 
 
 class RuleSets:
-    """Rule sets by number. known: rows of an earlier life."""
+    """Rule sets by number. known: rows of an earlier life; used: a number up to which all may be taken already."""
 
-    def __init__(self, known: Iterable[RuleSet] = ()) -> None:
+    def __init__(self, known: Iterable[RuleSet] = (), used: int = 0) -> None:
         self._rules = {row.id: row.rules for row in known} | WELL_KNOWN
         self._ids = {rules: number for number, rules in self._rules.items()}
-        self._next = max(FIRST - 1, *self._rules) + 1
+        self._next = max(FIRST - 1, used, *self._rules) + 1
         self._new: list[RuleSet] = []
         self.renew(self._rules.keys() - WELL_KNOWN.keys())
 

@@ -7,6 +7,7 @@ import ipaddress
 import numpy as np
 import pytest
 from ciliate.model.base import IPNetwork
+from ciliate.model.identity import LOCAL_SCOPE
 from ciliate.model.ipcache import IpcacheClaim
 from ciliate.model.policy import DEFAULT_DENY, Direction, Rule
 from ciliate_policy.changes import LocalEndpoint
@@ -193,6 +194,13 @@ def test_the_default_of_one_of_several_specs_says_which() -> None:
         ["CiliumNetworkPolicy default/p (default deny, ingress)", None],
         [None, "CiliumNetworkPolicy default/p specs[0] (default deny, egress)"],
     ]
+
+
+def test_numbers_that_the_kernel_may_still_use_are_not_given_anew_after_a_loss() -> None:
+    assert RuleSets((), 70).number((rule("a"),)) == 71
+    first = LOCAL_SCOPE.start
+    assert LocalIdentities((), first + 5).allocate(("cidr:a",)) == first + 6
+    assert LocalIdentities().allocate(("cidr:a",)) == first
 
 
 def test_rule_sets_that_were_not_saved_are_offered_again() -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import grpc
 import msgspec
-from ciliate.cli.cluster import CLUSTERS, Cluster, find_cluster
+from ciliate.cli.cluster import CLUSTERS, LocalCluster, find_cluster
 from ciliate.cli.dispatch import CommandError
 from ciliate.config import core_config, load_settings
 from ciliate.places import node_place
@@ -73,17 +73,19 @@ def _found(settings: ServerSettings) -> ServerSettings:
         cluster = find_cluster(settings.lab)
     except CommandError:
         return replace(settings, server=DEFAULT_SERVER)
+    if not isinstance(cluster, LocalCluster):  # its relay is a service there, forwarded to this port
+        return replace(settings, server=DEFAULT_SERVER)
     socket = relay_socket(cluster)
     if socket.exists():
         return replace(settings, server=f"unix://{socket}")
-    if settings.lab_named or cluster.config_file.is_relative_to(CLUSTERS):
+    if settings.lab_named or cluster.file.is_relative_to(CLUSTERS):
         raise CommandError(f"cluster {cluster.name} has no relay: {socket} is missing; name a server with --server")
     return replace(settings, server=DEFAULT_SERVER)
 
 
-def relay_socket(cluster: Cluster) -> Path:
+def relay_socket(cluster: LocalCluster) -> Path:
     """Where a cluster's relay serves root of this machine."""
-    settings = load_settings(cluster.config_file)
+    settings = load_settings(cluster.file)
     config = msgspec.convert(settings.tree.get("relay", {}), RelayConfig)
     return socket_path(config, node_place(core_config(settings), "relay", "relay"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ciliate.model.endpoint import ENDPOINTS_MAX
 from ciliate.model.event import EVENT, EventKind, EventVerdict
 from ciliate.model.policy import Direction
 from ciliate.model.reasons import DropReason
@@ -66,7 +67,7 @@ class Conversion:
     def _mean(self, flows: Flows, codes: NDArray[np.intp]) -> None:
         """What the flows mean in Hubble's terms."""
         known = self._meanings
-        socks = flows["kind"] == EventKind.SOCK
+        socks = flows["kind"] == _SOCK
         match, rules = known.match[codes], known.rules[codes]
         for name in ("kind", "verdict", "direction", "reply"):
             flows[name] = getattr(known, name)[codes]
@@ -75,7 +76,7 @@ class Conversion:
         flows["match"] = np.where(match == INGRESS, flows["match_ingress"], match_egress)
         flows["rule_set_egress"] *= rules & EGRESS
         flows["rule_set_ingress"] *= rules >> 1
-        if (flows["verdicts"] & EventVerdict.AUDITED).any():
+        if (flows["verdicts"] & _AUDITED).any():
             self._audit(flows)
         if socks.any():
             after = socks & (flows["point"] & 1 == 0) & (flows["point"] > 0)  # of the four points of translation
@@ -83,27 +84,23 @@ class Conversion:
 
     def _deny_by_default(self, flows: Flows) -> None:
         """Name the default that denied: where no entry of the policy map matched, no record does."""
-        denied = flows["reason"] == DropReason.POLICY_DENIED
-        audited = (flows["verdicts"] & EventVerdict.AUDITED) != 0
-        if not (denied.any() or audited.any()):
+        verdicts = flows["verdicts"]
+        audited = (verdicts & _AUDITED) != 0
+        rows = np.flatnonzero((flows["reason"] == _POLICY_DENIED) | audited)
+        if not len(rows):
             return
-        for side, direction, own, bit in (
-            ("egress", Direction.EGRESS, "source", EGRESS),
-            ("ingress", Direction.INGRESS, "destination", INGRESS),
-        ):
+        verdicts, audited, directions = verdicts[rows], audited[rows], flows["direction"][rows]
+        for side, direction, own, bit in _SIDES:
             column = flows[f"rule_set_{side}"]
-            judged = (column == 0) & ((flows["verdicts"] & bit) != 0)
-            rows = np.flatnonzero(judged & (audited | (denied & (flows["direction"] == _HUBBLES[direction]))))
-            if not len(rows):
-                continue
-            endpoints = flows[f"{own}_endpoint"][rows]
-            named = self._names.defaults[direction][np.where(endpoints < self._names.defaults.shape[1], endpoints, 0)]
-            column[rows] = np.where(named == 0, self._rules.default_deny(direction), named)
+            spoke = ((verdicts & bit) != 0) & (audited | (directions == _HUBBLES[direction]))
+            unnamed = rows[spoke & (column[rows] == 0)]
+            endpoints = flows[f"{own}_endpoint"][unnamed]
+            named = self._names.defaults[direction][np.where(endpoints < ENDPOINTS_MAX, endpoints, 0)]
+            column[unnamed] = np.where(named == 0, self._rules.default_deny(direction), named)
 
     def _audit(self, flows: Flows) -> None:
         """Of a packet that was let pass though denied: the verdict that would have denied."""
-        audited = (flows["verdicts"] & EventVerdict.AUDITED) != 0
-        rows = np.flatnonzero(audited & (flows["kind"] == EventType.POLICY_VERDICT))
+        rows = np.flatnonzero(((flows["verdicts"] & _AUDITED) != 0) & (flows["kind"] == _POLICY_VERDICT))
         sets = flows["rule_set_egress"][rows] | flows["rule_set_ingress"][rows]  # one of them is 0
         denying = [number for number in np.unique(sets).tolist() if self._rules.denies(number)]
         flows["verdict"][rows[np.isin(sets, denying)]] = Verdict.AUDIT
@@ -118,16 +115,23 @@ class Conversion:
                 identities[unsaid] = self._ends.identities[indices[unsaid]]
 
 
-_HUBBLES = {Direction.INGRESS: TrafficDirection.INGRESS, Direction.EGRESS: TrafficDirection.EGRESS}
+_AUDITED, _POLICY_DENIED = int(EventVerdict.AUDITED), int(DropReason.POLICY_DENIED)
+_DROP, _SOCK, _POLICY_VERDICT = int(EventKind.DROP), int(EventKind.SOCK), int(EventType.POLICY_VERDICT)
+"""Plain numbers: comparing a column with an enum's member takes numpy several times as long."""
+_SIDES = (
+    ("egress", Direction.EGRESS, "source", EGRESS),
+    ("ingress", Direction.INGRESS, "destination", INGRESS),
+)
+_HUBBLES = {Direction.INGRESS: int(TrafficDirection.INGRESS), Direction.EGRESS: int(TrafficDirection.EGRESS)}
 
 
 def _families(flows: Flows) -> NDArray[np.uint8]:
     ether_types = flows["ether_type"]
     families: NDArray[np.uint8] = (ether_types == 0x0800) * np.uint8(4) + (ether_types == 0x86DD) * np.uint8(6)
-    drops = np.flatnonzero(flows["kind"] == EventKind.DROP)
+    drops = np.flatnonzero(flows["kind"] == _DROP)
     if len(drops):  # perhaps before the header was read: then there is no IP to speak of
-        both = flows["source"].view(np.uint32)[drops] | flows["destination"].view(np.uint32)[drops]
-        families[drops[(both[:, 0] | both[:, 2] | both[:, 3]) == 0]] = 0
+        known = flows["source"][drops].any(axis=1) | flows["destination"][drops].any(axis=1)
+        families[drops[~known]] = 0
     return families
 
 

@@ -1,7 +1,7 @@
 """The join of a batch's ends: endpoint id, identity and, of what is not of this node, address; to an index into `Ends`.
 
-A cache, direct-mapped, answers for whole columns at once; what it lacks is worked out one by one, and remembered until
-something that the answer was made of changes.
+A cache, each key of which has two slots to be in, answers for whole columns at once; what it lacks is worked out one by
+one, and remembered until something that the answer was made of changes.
 """
 
 from __future__ import annotations
@@ -68,10 +68,28 @@ class EndJoin:
             slots *= _MIX
         slots >>= _SHIFT
         at = slots.astype(np.intp)
-        hits = self._keys[at] == keys
+        hits = self._hits(at, keys, halves)
+        indices = self._indices[at]
+        if not hits.all():
+            misses = np.flatnonzero(~hits)
+            missed = None if halves is None else halves[misses]
+            indices[misses] = self._second(keys[misses], at[misses], missed)
+        return indices
+
+    def _hits(
+        self, at: NDArray[np.intp], keys: NDArray[np.uint64], halves: NDArray[np.uint64] | None
+    ) -> NDArray[np.bool_]:
+        hits: NDArray[np.bool_] = self._keys[at] == keys
         if halves is not None:
             hits &= (self._low[at] == halves[:, 0]) & (self._high[at] == halves[:, 1])
-        indices = self._indices[at]
+        return hits
+
+    def _second(
+        self, keys: NDArray[np.uint64], at: NDArray[np.intp], halves: NDArray[np.uint64] | None
+    ) -> NDArray[np.uint32]:
+        """The indices of what was not in its first slot: it may be in its second, the first's neighbour."""
+        hits = self._hits(at ^ 1, keys, halves)
+        indices: NDArray[np.uint32] = self._indices[at ^ 1]
         if not hits.all():
             misses = np.flatnonzero(~hits)
             indices[misses] = self._missed(keys[misses], at[misses], None if halves is None else halves[misses])
@@ -82,7 +100,7 @@ class EndJoin:
         for key in self._made_of.pop(dependency, ()):
             known = self._known.pop(key, None)
             if known is not None:
-                self._keys[known[1]] = _NOBODY
+                self._keys[known[1]] = self._keys[known[1] ^ 1] = _NOBODY
 
     def forget_all(self) -> None:
         """Everything may have changed."""
@@ -101,6 +119,7 @@ class EndJoin:
             self.forget_all()
         texts = [b""] * len(keys) if halves is None else _addresses(keys, halves)
         found: list[int] = []
+        placed: set[Key] = set()
         strangers = 0
         for key, slot, address in zip(keys.tolist(), slots.tolist(), texts, strict=True):
             known = self._known.get((key, address))
@@ -110,14 +129,16 @@ class EndJoin:
                     found.append(0)
                     continue
                 known = self._learn(key, address, slot)
-            self._keys[slot] = key
-            if halves is not None:
-                self._low[slot], self._high[slot] = _halves(address)
-            else:
-                self._low[slot] = self._high[slot] = 0
-            self._indices[slot] = known[0]
+            if (key, address) not in placed:
+                placed.add((key, address))
+                self._put(slot if self._keys[slot] == _NOBODY else slot ^ 1, key, address, known[0])
             found.append(known[0])
         return found
+
+    def _put(self, slot: int, key: int, address: bytes, index: int) -> None:
+        self._keys[slot] = key
+        self._low[slot], self._high[slot] = _halves(address)
+        self._indices[slot] = index
 
     def _learn(self, key: int, address: bytes, slot: int) -> tuple[int, int]:
         end, dependencies = self._resolve(key >> 32, key & 0xFFFFFFFF, address)

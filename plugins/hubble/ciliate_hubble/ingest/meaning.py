@@ -105,6 +105,7 @@ def _trace(case: Case) -> Meaning:
 
 _KINDS = (0, EventKind.DROP, EventKind.TRACE, EventKind.VERDICT, EventKind.SOCK)
 _SECOND, _PROXIED, _NEAR, _DIRECTION, _JUDGED, _REPLY, _DENIED, _KIND = 0, 1, 2, 3, 5, 7, 8, 9
+_DROP = int(EventKind.DROP)
 _CODES = len(_KINDS) << _KIND
 
 _KIND_CODES = np.zeros(256, np.uint16)
@@ -163,7 +164,7 @@ def codes_of(records: NDArray[Any]) -> NDArray[np.intp]:
     codes |= _JUDGED_CODES[records["verdicts"]]
     codes |= _NEAR_CODES[kind << 4 | np.minimum(records["point"], 15)]
     codes |= (records["proxy_port"] != 0).astype(np.intp) << _PROXIED
-    drops = kind == EventKind.DROP
+    drops = kind == _DROP
     if drops.any():
         codes |= np.where(drops, _DENIAL_CODES[records["reason"].astype(np.intp) << 2 | direction], 0)
     return codes

@@ -1,4 +1,4 @@
-"""Which namespaces have been seen in flows of the last hour."""
+"""Which namespaces have been seen in flows lately: in the last hour."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ KEPT = 3600.0
 class Namespaces:
     """A sink of flows, which only marks ends; `fold` then asks them for their namespaces."""
 
-    def __init__(self, ends: Ends) -> None:
+    def __init__(self, ends: Ends, kept: float = KEPT) -> None:
         self._ends = ends
+        self._kept = kept
         self._marks = np.zeros(1024, np.bool_)
         self._seen: dict[tuple[str, str], float] = {}  # cluster, namespace: when it was last folded
 
@@ -37,7 +38,7 @@ class Namespaces:
             if end.namespace:
                 self._seen[end.cluster, end.namespace] = now
         self._marks.fill(False)
-        for key in [key for key, seen in self._seen.items() if now - seen > KEPT]:
+        for key in [key for key, seen in self._seen.items() if now - seen > self._kept]:
             del self._seen[key]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:

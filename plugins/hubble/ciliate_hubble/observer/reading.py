@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ciliate_hubble.columns import Flows
+from ciliate_hubble.columns import Flows, selected
 from ciliate_hubble.encoding import wire
 from ciliate_hubble.encoding.flows import FlowEncoders
 from ciliate_hubble.encoding.mask import Mask
@@ -140,7 +140,7 @@ class Reading:
             self._ended = False  # not yet there
         if self._left is not None:
             self._left -= len(rows)
-        return flows[rows], last
+        return selected(flows, rows), last
 
     def _told_overtaken(self, place: int, *, at_once: bool = False) -> list[bytes]:
         """The message of what this reader was too slow for, if it is due."""

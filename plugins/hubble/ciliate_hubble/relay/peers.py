@@ -103,21 +103,27 @@ class PeerFollower:
         channel = open_channel(service, material, self._server_name)
         replay = Replay(set(self._known))
         try:
-            reason = await check(channel, self._checks.first)
-            if not reason:
-                reading = asyncio.create_task(self._read(channel, service, replay))
-                watching = asyncio.create_task(until_lost(channel, self._checks))
-                done, others = await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
-                for task in others:
-                    task.cancel()
-                reason = next(iter(done)).result()
-                await asyncio.gather(*others, return_exceptions=True)
+            reason = await check(channel, self._checks.first) or await self._listen(channel, service, replay)
         finally:
             replay.end()
             await channel.close()
         self.reason = f"{service}: {reason}"
         self._health.not_ready(self.reason, CONDITION)
         return replay.begun
+
+    async def _listen(self, channel: grpc.aio.Channel, service: str, replay: Replay) -> str:
+        """Read the service's stream while the service answers; why it does so no more."""
+        tasks = [
+            asyncio.create_task(self._read(channel, service, replay)),
+            asyncio.create_task(until_lost(channel, self._checks)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, channel: grpc.aio.Channel, service: str, replay: Replay) -> str:
         """Take over what a service tells until its stream ends; why it did."""

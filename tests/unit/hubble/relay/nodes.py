@@ -164,7 +164,7 @@ class Node(ObserverServicer):
 
 
 class PeerServer:
-    """A peer service on a Unix socket, that tells of the nodes that a test names."""
+    """A peer service on a Unix socket and on TCP, that tells of the nodes that a test names."""
 
     def __init__(self, path: str, tls: bool = True) -> None:
         self.path = path
@@ -175,9 +175,11 @@ class PeerServer:
     async def start(self) -> None:
         """Serve."""
         health = Health("peers")
-        server = Server([peer_servicer(self.nodes)], [Listener(self.path, "socket")], health)
+        listeners = [Listener(self.path, "socket"), Listener("127.0.0.1:0", "tcp")]
+        server = Server([peer_servicer(self.nodes)], listeners, health)
         self._task = asyncio.create_task(server.run())
         await reached(lambda: not health.reasons, 10)
+        self.port = server.ports["tcp"]
 
     async def stop(self) -> None:
         """End at once."""

@@ -157,6 +157,27 @@ async def test_when_a_peer_service_dies_the_next_one_is_asked_and_what_is_known_
         await second.stop()
 
 
+async def test_when_a_peer_service_hangs_the_next_one_is_asked(relay: Relay) -> None:
+    a, late = Node("a"), Node("late")
+    second = PeerServer(str(relay.folder / "second.sock"))
+    await second.start()
+    await relay.peers.start()
+    network = Network(relay.peers.port)
+    await network.start()
+    try:
+        await relay.add(a)
+        second.put(a)
+        await relay.start_relay(1, peer_service=f"[127.0.0.1:{network.port}, unix://{second.path}]")
+        await relay.until_state(a, "NODE_CONNECTED")
+        network.cut()
+        await relay.add(late)
+        second.put(late)
+        await relay.until_state(late, "NODE_CONNECTED")
+    finally:
+        await network.stop()
+        await second.stop()
+
+
 async def test_a_node_whose_address_changes_is_connected_to_anew(relay: Relay, follow: Follow) -> None:
     a = Node("a")
     await relay.start(a)
