@@ -58,6 +58,8 @@ LIMIT = 60.0
 GROWTH_MB = 100.0
 """What a flood may add to a process: the ring's rows, a queue of batches, what is encoded for a reader."""
 METRICS = ["drop", "flow", "icmp", "port-distribution", "tcp"]
+LABELS = "sourceContext=workload-name|reserved-identity;destinationContext=workload-name|reserved-identity"
+LABELLED = [f"{name}:{LABELS};labelsContext=source_namespace,destination_namespace" for name in METRICS]
 
 
 class Hubble:
@@ -104,8 +106,10 @@ def processor_time(action: Callable[[], Any]) -> float:
     return time.process_time() - began
 
 
-@pytest.mark.parametrize("metrics", [[], METRICS], ids=["names", "names and metrics"])
-def test_ingest(metrics: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "metrics"), [("names", []), ("metrics", METRICS), ("labels", LABELLED)], ids=["names", "metrics", "labels"]
+)
+def test_ingest(name: str, metrics: list[str], tmp_path: Path) -> None:
     """Read from the shared ring, made into flows, joined, kept, counted; against a copy of the same batch by numpy."""
     records = flows.records(BATCH * BATCHES)
     writer = RingWriter(tmp_path / "events.ring", records.dtype, SHARED)
@@ -122,7 +126,7 @@ def test_ingest(metrics: list[str], tmp_path: Path) -> None:
             spent += processor_time(lambda: hubble.take(reader.read(BATCH).records))
         ours.append(len(records) / spent)
         peers.append(len(records) / copied)
-    report = harness.new_report(f"flows-{'metrics' if metrics else 'names'}")
+    report = harness.new_report(f"flows-{name}")
     rate = harness.median_interval(np.array(ours))
     report.figures["records a second"] = rate
     report.figures["copies by numpy a second"] = harness.median_interval(np.array(peers))
