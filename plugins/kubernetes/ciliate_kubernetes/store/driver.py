@@ -27,8 +27,8 @@ from ciliate_kubernetes.store.conditions import Conditions
 from ciliate_kubernetes.store.config import Options, parse_options
 from ciliate_kubernetes.store.groups import missing
 from ciliate_kubernetes.store.lists import Lists
+from ciliate_kubernetes.store.requests import APPLY_PATCH, JSON, MERGE_PATCH, Request, Requests
 from ciliate_kubernetes.store.resources import Wanted, asked, path, resource, target
-from ciliate_kubernetes.store.transport import APPLY_PATCH, JSON, MERGE_PATCH, Request, Transport
 from ciliate_kubernetes.store.watches import Watches
 
 MANAGER = "ciliate"
@@ -54,10 +54,10 @@ class KubernetesStore:
         """
         self._options = parse_options(options)
         self._kinds = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *kinds)}
-        self._transport = Transport(self._options)
+        self._requests = Requests(self._options)
         self._conditions = Conditions()
-        self._lists = Lists(self._transport, self._options)
-        self._watches = Watches(self._transport, self._options, self._conditions)
+        self._lists = Lists(self._requests, self._options)
+        self._watches = Watches(self._requests, self._options, self._conditions)
 
     async def list(
         self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
@@ -107,7 +107,7 @@ class KubernetesStore:
     async def _failed(self, kind: Kind, error: UnavailableError) -> UnavailableError:
         """What to raise when a kind can't be had; it is noted."""
         if isinstance(error, MissingKindError):
-            error = await missing(self._transport, kind, error)
+            error = await missing(self._requests, kind, error)
         self._conditions.failed(resource(kind), str(error))
         return error
 
@@ -221,16 +221,16 @@ class KubernetesStore:
         place = path(kind, key.namespace, "" if method == "POST" else key.name, subresource)
         what = asked(_VERBS[method], kind, key.namespace, key.name, subresource)
         try:
-            return await self._transport.call(Request(method, target(place, query or {}), what, body, content_type))
+            return await self._requests.call(Request(method, target(place, query or {}), what, body, content_type))
         except MissingKindError as error:
             if subresource and await self._is_known(kind, key):
                 raise InvalidError(f"{kind.plural} have no {subresource} of their own: use update") from None
-            raise await missing(self._transport, kind, error) from error
+            raise await missing(self._requests, kind, error) from error
 
     async def _is_known(self, kind: Kind, key: ObjectKey) -> bool:
         """Whether the API server has an object. Raises StoreError."""
         try:
-            await self._transport.call(
+            await self._requests.call(
                 Request("GET", path(kind, key.namespace, key.name), asked("get", kind, key.namespace, key.name))
             )
         except MissingKindError:
@@ -260,7 +260,7 @@ class KubernetesStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._transport.close()
+        await self._requests.close()
 
 
 def _encoded(kind: Kind, obj: Object) -> bytes:
