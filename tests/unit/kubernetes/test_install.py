@@ -110,13 +110,13 @@ def test_a_plugin_that_is_not_installed_here_is_noted() -> None:
 
 def test_flags_must_have_a_value() -> None:
     assert parse_flags(["cni.mtu=1400", "log.level="]) == {"cni.mtu": "1400", "log.level": ""}
-    with pytest.raises(ConfigError, match="section.key=value"):
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
         parse_flags(["cni.mtu"])
 
 
 def test_manifests_say_no_more_than_kubernetes_reads() -> None:
     objects = list(yaml.safe_load_all(to_yaml(render(Choices(), checked()))))
-    assert [obj["kind"] for obj in objects][0] == "ServiceAccount"
+    assert objects[0]["kind"] == "ServiceAccount"
     names = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
     assert len(names) == len(objects)
     for obj in objects:
