@@ -227,6 +227,7 @@ class Host:
             worker=self.worker,
             metrics=self.metrics,
             health=health,
+            unready=self.ready,
             log=structlog.get_logger(name),
             supervisor=self.supervisor,
             services=self.services,
