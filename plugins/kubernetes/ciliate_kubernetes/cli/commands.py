@@ -74,11 +74,8 @@ def _wait(cluster: KubernetesCluster, limit: float) -> None:
     deadline = time.monotonic() + limit
     while (report := cluster.report()).problems:
         if time.monotonic() > deadline:
-            first = report.problems[0]
-            raise CommandError(
-                f"installed, but after {limit:g} s not well: {first.component} ({first.where}): {first.text};"
-                " `ciliate status` tells all"
-            )
+            said = "\n".join(f"  {p.component} ({p.where}): {p.text}" for p in report.problems)
+            raise CommandError(f"installed, but after {limit:g} s not well; `ciliate status` tells more:\n{said}")
         time.sleep(1)
     print(f"cluster {cluster.name} is well")
 
