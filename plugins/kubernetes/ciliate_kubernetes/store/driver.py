@@ -56,6 +56,7 @@ class KubernetesStore:
         self._kinds = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *kinds)}
         self._requests = Requests(self._options)
         self._conditions = Conditions()
+        self._older: set[str] = set()  # resources that are selected here, since the API server can't
         self._lists = Lists(self._requests, self._options)
         self._watches = Watches(self._requests, self._options, self._conditions)
 
@@ -77,14 +78,29 @@ class KubernetesStore:
         self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
     ) -> AsyncGenerator[ObjectList, None]:
         """See `Store.pages`."""
-        wanted = Wanted(kind, namespace, fields, labels)
+        wanted = self._wanted(kind, namespace, fields, labels)
         try:
             async with aclosing(self._lists.pages(wanted)) as pages:
+                async for page in pages:
+                    yield page
+        except InvalidError:
+            if not self._is_older(wanted):
+                raise
+            async with aclosing(self.pages(kind, namespace, fields, labels)) as pages:
                 async for page in pages:
                     yield page
         except UnavailableError as error:
             raise await self._failed(kind, error) from error
         self._conditions.worked(resource(kind))
+
+    def _wanted(self, kind: Kind, namespace: str | None, fields: Selection | None, labels: Selection | None) -> Wanted:
+        return Wanted(kind, namespace, fields, labels, resource(kind) in self._older)
+
+    def _is_older(self, wanted: Wanted) -> bool:
+        """Whether what the API server has refused may have been a selector that an older definition lacks."""
+        if wanted.may_be_refused:
+            self._older.add(resource(wanted.kind))
+        return wanted.may_be_refused
 
     async def watch(
         self,
@@ -98,7 +114,8 @@ class KubernetesStore:
         if not since.isascii() or not since.isdigit():
             raise InvalidError(f"revision {since!r} is not a number: take it from a list or an event of this store")
         try:
-            async with aclosing(self._watches.events(Wanted(kind, namespace, fields, labels), since)) as events:
+            wanted = self._wanted(kind, namespace, fields, labels)
+            async with aclosing(self._watches.events(wanted, since)) as events:
                 async for event in events:
                     yield event
         except UnavailableError as error:

@@ -81,17 +81,19 @@ class Lists:
 
     async def pages(self, wanted: Wanted) -> AsyncGenerator[ObjectList, None]:
         """Pages of all that match. Raises StoreError; ExpiredError if it must begin anew."""
+        refused: CantStreamError | None = None
         if self._streams:
             try:
                 async for page in self._streamed(wanted):
                     yield page
             except CantStreamError as error:
-                if self._streams:
-                    log.info("this API server streams no lists; they are read page by page", reason=str(error))
-                self._streams = False
+                refused = error
             else:
                 return
         async for page in self._paged(wanted):
+            if refused is not None and self._streams:  # and not the request itself that was refused
+                log.info("this API server streams no lists; they are read page by page", reason=str(refused))
+                self._streams = False
             yield page
 
     async def _streamed(self, wanted: Wanted) -> AsyncGenerator[ObjectList, None]:
