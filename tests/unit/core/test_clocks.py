@@ -13,6 +13,7 @@ TOLD = {
     "core/ciliate/host.py": "since when a process runs",
     "core/ciliate/routes.py": "the same",
     "core/ciliate/tables/file.py": "the name under which a corrupt file is kept",
+    "plugins/kubernetes/ciliate_kubernetes/nodes/admission.py": "times of a Node's condition",
     "plugins/lab/ciliate_lab/node/sandbox.py": "startedAt of a pod",
     "plugins/lab/ciliate_lab/node/status.py": "timestamps of a pod's status",
     "plugins/lab/ciliate_lab/supervisor.py": "since when a process runs, and the log",
