@@ -69,21 +69,26 @@ class Copy:
         if self._connection is not None:
             self._pending += changes
 
-    def catch_up(self, source: sqlite3.Connection) -> None:
-        """Do what was noted, in one transaction; after an error, copy all anew."""
+    def catch_up(self, source: sqlite3.Connection, most: int | None = None) -> bool:
+        """Do what was noted, or the first `most` of it, in one transaction; whether there is more.
+
+        After an error, all is copied anew.
+        """
         connection = self._connection
         if connection is None:
             self.renew(source)
         elif self._pending:
+            some = self._pending[:most]
             try:
                 connection.execute("BEGIN")
-                for statement, parameters in self._pending:
+                for statement, parameters in some:
                     connection.execute(statement, parameters)
                 connection.execute("COMMIT")
-                self._pending.clear()
+                del self._pending[: len(some)]
             except sqlite3.Error as error:
                 self._complain(error)
                 self.close()
+        return self._connection is not None and bool(self._pending)
 
     def _complain(self, error: Exception) -> None:
         if not self._failed:

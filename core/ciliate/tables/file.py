@@ -150,9 +150,9 @@ class TableFile:
             ) from error
         self._copy.note(changes)
 
-    def copy(self) -> None:
-        """Bring the copy up to date; its errors are in the log only."""
-        self._copy.catch_up(self._connection)
+    def copy(self, most: int | None = None) -> bool:
+        """Bring the copy up to date, or some rows of it; whether there is more. Its errors are in the log only."""
+        return self._copy.catch_up(self._connection, most)
 
     def close(self) -> None:
         """Close the file."""

@@ -30,7 +30,7 @@ from ciliate_policy.config import PolicyConfig
 from ciliate_policy.engine import Engine
 from ciliate_policy.identities import LocalIdentities, world_identity
 from ciliate_policy.ipcache import ENDPOINTS, POLICY, Ipcache
-from ciliate_policy.ipcache_writer import IpcacheWriter
+from ciliate_policy.ipcache_writer import IpcacheWriter, content
 from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.records import Records
@@ -234,7 +234,7 @@ class PolicyAgent:
         if self._writer is None or not self._realiser.is_ready(policies):
             self.engine.put_back(policies)
             return False
-        self._writer.write()
+        self._writer.write(0)
         done = Realised()
         self._realiser.point(Changes(endpoints={row.id: policies}), done)
         self._write_rows(done.endpoints.values())
@@ -304,12 +304,14 @@ class PolicyAgent:
         """Realise what is decided, for ever. Begins, in every life of the task, with all that there is."""
         self._realiser = self._writer = None
         await self._known.wait()
+        left = await asyncio.to_thread(content, self._ipcache_map)
         await self._take_in()
         self.rule_sets.renew(self.records.rule_sets.rows)
         self._realiser = Realiser(
             self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self.records.save_rule_sets,
             self.config.audit,
         )  # fmt: skip
+        self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.records.ipcache, left)
         everything = self.engine.everything()
         self._changed |= self.engine.policies.keys() | self.records.policies()
         await self._round(everything)
@@ -349,6 +351,7 @@ class PolicyAgent:
         if not self.waiting:  # a pod without its new identity still has the policies of an earlier life
             async for _ in sliced(self._realiser.prune(done)):
                 pass
+        await self._write_claims()
         self._tidy_ipcache()
 
     async def _realise(self, changes: Changes, done: Realised) -> None:
@@ -365,12 +368,19 @@ class PolicyAgent:
             yield next(iter(self.engine.dirty))
 
     def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
+        """Write what policies and endpoints rely on; what others claim comes at the end of a round."""
+        assert self._writer is not None
         with self.records.commit():
             self._claim_prefixes(prefixes)
-            if self._writer is None:
-                self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.records.ipcache)
-            else:
-                self._writer.write()
+            self._writer.write(0)
+
+    async def _write_claims(self) -> None:
+        assert self._writer is not None
+        more = True
+        while more:
+            with self.records.commit():
+                more = self._writer.write()
+            await asyncio.sleep(0)
 
     def _claim_prefixes(self, prefixes: dict[Prefix, int | None]) -> None:
         for prefix, identity in prefixes.items():
@@ -382,7 +392,8 @@ class PolicyAgent:
                 self.claim(IpcacheClaim(prefix=text, identity=identity))
 
     def _tidy_ipcache(self) -> None:
-        if self._writer is not None and not self._writer.pruned and not self._unclaimed:
+        assert self._writer is not None
+        if not (self._writer.pruned or self._unclaimed or self.ipcache.pending):
             self._writer.prune()
             self.records.ipcache.complete()
 
