@@ -21,6 +21,7 @@ from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, cor
 from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
+from ciliate.garbage import spare_the_old
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
@@ -114,6 +115,7 @@ class Host:
         self.maps = MapRegistry(self.place.bpffs)
         self.store = open_store(self.config, self.kinds())
         self.api = api
+        spare_the_old()
         await self.api.start()
         self._declare_maps()
         for name, plugin in list(self.loaded.plugins.items()):
