@@ -19,6 +19,7 @@ from ciliate_policy.ipcache import ENDPOINTS as LOCAL
 from ciliate_policy.ipcache import POLICY, address_of
 from ciliate_policy.objects import POLICY_KINDS, read_cidr_group, read_policy
 from ciliate_policy.rules import PolicyKey
+from ciliate_policy.slices import sliced
 from ciliate_policy.status import write_status
 
 BATCH = 50
@@ -129,7 +130,7 @@ async def follow_endpoints(context: Context, agent: PolicyAgent) -> None:
                     agent.remove_endpoint(number)
             for number in changes.deletes:
                 agent.remove_endpoint(number)
-            for row in changes.upserts:
+            async for row in sliced(iter(changes.upserts)):
                 if agent.endpoints.get(row.id) != row:
                     agent.set_endpoint(row)
             if changes.complete:
