@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import signal
 import time
@@ -22,6 +21,7 @@ from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, cor
 from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
+from ciliate.garbage import spare_the_old
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
@@ -125,6 +125,7 @@ class Host:
             name = candidate(self.place.run_dir, self.place.process)
             self.leadership = Leadership(self.store, self.config.operator, self.place.namespace, name)
         self.api = api
+        spare_the_old()
         await self.api.start()
         self._declare_maps()
         for name, plugin in list(self.loaded.plugins.items()):
@@ -326,8 +327,6 @@ def run_host(settings: Settings, process: str, role: str) -> None:
     from ciliate.logs import configure_logs
 
     host = Host.load(settings, process, role)
-    gc.collect()
-    gc.freeze()  # what was imported stays: the collector need not look at it, which halves its longest pauses
     configure_logs(host.config.log)
     try:
         asyncio.run(host.run())

@@ -243,7 +243,7 @@ class PolicyAgent:
         return True
 
     def _enter(self, row: Endpoint) -> bool:
-        """Tell the engine of a pod. False: its identity must be allocated first, which then starts another round."""
+        """Tell the engine of a pod. False: a round must settle it, or, which starts one, its identity be allocated."""
         labels = self.identity_labels(row.labels)
         identity = Reserved.INIT if not labels else self.allocator.known(labels)
         if identity is None or identity not in self.engine.labels:
@@ -251,10 +251,11 @@ class PolicyAgent:
             return False
         self.allocator.use(identity)
         self.waiting.pop(row.id, None)
-        self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
-        self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
+        settled = self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
+        if settled:
+            self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
         self._claim_addresses(row, identity)
-        return True
+        return settled
 
     def identity_labels(self, labels: tuple[str, ...]) -> Labels:
         """The identity-relevant ones; empty for a pod that is not known yet."""
@@ -327,8 +328,8 @@ class PolicyAgent:
         """Tell the engine of the pods that wait, and settle what is dirty."""
         async for row in sliced(iter(list(self.waiting.values()))):
             self._enter(row)
-        async for identity in sliced(self._dirty()):
-            self.engine.settle(identity)
+        async for _ in sliced(self._settling()):
+            pass
 
     async def _round(self, changes: Changes) -> None:
         assert self._realiser is not None
@@ -342,7 +343,8 @@ class PolicyAgent:
         self._write_rows(done.endpoints.values())
         await self._write_revisions(snapshot, revision)
         if retired:
-            self.engine.release_retired(retired)
+            async for _ in sliced(self.engine.release_retired(retired)):
+                pass
             after = Realised()
             await self._realise(self.engine.take(), after)
             self._write_rows(after.endpoints.values())
@@ -363,9 +365,10 @@ class PolicyAgent:
         self._write_ipcache(changes.prefixes)
         self._realiser.point(changes, done)
 
-    def _dirty(self) -> Iterator[int]:
+    def _settling(self) -> Iterator[None]:
         while self.engine.dirty:
-            yield next(iter(self.engine.dirty))
+            yield from self.engine.settling(next(iter(self.engine.dirty)))
+            yield
 
     def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
         """Write what policies and endpoints rely on; what others claim comes at the end of a round."""

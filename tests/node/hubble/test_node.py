@@ -13,7 +13,7 @@ import pytest
 from ciliate_hubble.api import flow_pb2 as pb
 from ciliate_hubble.api import observer_pb2 as api
 
-from tests.node.hubble import observer, one
+from tests.node.hubble.node import observer, one
 from tests.node.labs import Lab, echo, until
 
 FAMILIES = ("ipv4", "ipv6")
@@ -134,7 +134,7 @@ def _is_another(lab: Lab, pid: int) -> bool:
 def test_records_of_a_plugin_in_another_process_become_l7_flows(lab: Lab, namespace: str) -> None:
     pod = lab.run("web", "sleep", "inf", namespace=namespace)
     config = lab.place.node(1).config
-    command = [sys.executable, "-m", "tests.node.hubble", str(config)]
+    command = [sys.executable, "-m", "tests.node.hubble.node", str(config)]
     proxy = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert proxy.stdin is not None
     assert proxy.stdout is not None
