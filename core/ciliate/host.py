@@ -21,6 +21,7 @@ from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, cor
 from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
+from ciliate.garbage import spare_the_old
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
@@ -124,6 +125,7 @@ class Host:
             name = candidate(self.place.run_dir, self.place.process)
             self.leadership = Leadership(self.store, self.config.operator, self.place.namespace, name)
         self.api = api
+        spare_the_old()
         await self.api.start()
         self._declare_maps()
         for name, plugin in list(self.loaded.plugins.items()):
@@ -247,6 +249,7 @@ class Host:
             worker=self.worker,
             metrics=self.metrics,
             health=health,
+            unready=self.ready,
             log=structlog.get_logger(name),
             supervisor=self.supervisor,
             services=self.services,

@@ -34,7 +34,8 @@ class Cluster:
         """flags: of the API server; archives: makers of images that every node is to have."""
         self.folder = Path(tempfile.mkdtemp(prefix="ciliate-cluster-"))
         self.nodes: list[Node] = []
-        self._count, self._flags = nodes, flags
+        self.flags = list(flags)
+        self._count = nodes
         self._archives = [lambda: write_busybox(self.folder), *archives]
         self._sysctls = {name: Path("/proc/sys", name).read_text() for name in _KUBELETS_SYSCTLS}
         self._network = Network(f"ck{os.getpid()}-{next(_numbers)}")
@@ -56,7 +57,7 @@ class Cluster:
         """Start everything; returns when all nodes are there and have their images."""
         self._network.start()
         control = self._network.host("control", 1)
-        self._plane = ControlPlane(control.ipv4, control.enter, self._flags, self.folder / "control")
+        self._plane = ControlPlane(control.ipv4, control.enter, self.flags, self.folder / "control")
         for number in range(1, self._count + 1):
             host = self._network.host(f"node{number}", 10 + number)
             host.route_services(control.ipv4)

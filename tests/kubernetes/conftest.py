@@ -9,9 +9,10 @@ import pytest
 
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.control_plane import ControlPlane
+from tests.kubernetes.installation import Installation
 from tests.kubernetes.programs import CLUSTER, CONTROL_PLANE, build_all, reason_not_to_run
 
-_NODES = {"cluster", "make_cluster"}
+_NODES = {"installation", "make_cluster"}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -53,6 +54,23 @@ def make_control_plane() -> Iterator[Callable[..., ControlPlane]]:
     yield make
     for plane in reversed(made):
         assert next(plane, None) is None
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """A cluster of two nodes with Ciliate installed, shared by all tests of the run.
+
+    Pods that a test makes it deletes; what it changes it puts back.
+    """
+    if reason := reason_not_to_run(nodes=True):
+        pytest.skip(reason)
+    installation = Installation()
+    try:
+        installation.start()
+        yield installation
+    finally:
+        installation.cluster.close()
+    assert installation.cluster.left() == []
 
 
 @pytest.fixture

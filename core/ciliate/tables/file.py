@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,7 +111,7 @@ class TableFile:
             ("DELETE FROM leaving WHERE name = ?", (spec.name,)),
         ]
         if leaves_with:
-            changes.append(("INSERT INTO leaving VALUES (?, ?)", (spec.name, leaves_with)))
+            changes.append(("REPLACE INTO leaving VALUES (?, ?)", (spec.name, leaves_with)))
         self._change(changes)
 
     def drop_left(self, enabled: Iterable[str]) -> list[str]:
@@ -150,13 +151,13 @@ class TableFile:
             ) from error
         self._copy.note(changes)
 
-    def copy(self) -> None:
-        """Bring the copy up to date; its errors are in the log only."""
-        self._copy.catch_up(self._connection)
+    def copying(self) -> Callable[[], None]:
+        """What brings the copy up to date with all that is written by now, in any thread; its errors are in the log."""
+        return partial(self._copy.catch_up, self._connection, self._copy.take())
 
     def close(self) -> None:
         """Close the file."""
-        self.copy()
+        self.copying()()
         self._copy.close()
         self._connection.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -19,6 +20,8 @@ log = structlog.get_logger("tables")
 
 FLUSH_INTERVAL = 0.5
 """Seconds between flushes of tables that may lose the last second."""
+FLUSH_SLICE = 1000
+"""Rows of a transaction: some milliseconds."""
 
 
 class TableError(Exception):
@@ -90,22 +93,29 @@ class Tables:
 
     def flush(self) -> None:
         """Write what is not yet on disk. A failure is logged, and tried again at the next flush."""
-        if not self._unflushed:
-            return
-        writes: list[Write] = [(name, key, row) for (name, key), row in self._unflushed.items()]
+        while self._unflushed and self._flush_some():
+            pass
+
+    def _flush_some(self) -> bool:
+        """Write a slice of it, the oldest; False: it could not be written."""
+        some = list(itertools.islice(self._unflushed.items(), FLUSH_SLICE))
+        writes: list[Write] = [(name, key, row) for (name, key), row in some]
         try:
             self._file.write(writes)
         except TableFileError as error:
             log.error("tables are not flushed", error=str(error))
-            return
-        self._unflushed.clear()
+            return False
+        for place, _ in some:
+            del self._unflushed[place]
+        return True
 
     async def run(self) -> None:
-        """Flush for ever, and keep the file's copy up to date."""
+        """Flush for ever, and keep the file's copy up to date; a few rows at a time, so that others get their turn."""
         while True:
             await asyncio.sleep(FLUSH_INTERVAL)
-            self.flush()
-            self._file.copy()
+            while self._unflushed and self._flush_some():
+                await asyncio.sleep(0)
+            await asyncio.to_thread(self._file.copying())
 
     def close(self) -> None:
         """Flush and close the file."""

@@ -30,7 +30,7 @@ from ciliate_policy.config import PolicyConfig
 from ciliate_policy.engine import Engine
 from ciliate_policy.identities import LocalIdentities, world_identity
 from ciliate_policy.ipcache import ENDPOINTS, POLICY, Ipcache
-from ciliate_policy.ipcache_writer import IpcacheWriter
+from ciliate_policy.ipcache_writer import IpcacheWriter, content
 from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.records import Records
@@ -234,7 +234,7 @@ class PolicyAgent:
         if self._writer is None or not self._realiser.is_ready(policies):
             self.engine.put_back(policies)
             return False
-        self._writer.write()
+        self._writer.write(0)
         done = Realised()
         self._realiser.point(Changes(endpoints={row.id: policies}), done)
         self._write_rows(done.endpoints.values())
@@ -243,7 +243,7 @@ class PolicyAgent:
         return True
 
     def _enter(self, row: Endpoint) -> bool:
-        """Tell the engine of a pod. False: its identity must be allocated first, which then starts another round."""
+        """Tell the engine of a pod. False: a round must settle it, or, which starts one, its identity be allocated."""
         labels = self.identity_labels(row.labels)
         identity = Reserved.INIT if not labels else self.allocator.known(labels)
         if identity is None or identity not in self.engine.labels:
@@ -251,10 +251,11 @@ class PolicyAgent:
             return False
         self.allocator.use(identity)
         self.waiting.pop(row.id, None)
-        self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
-        self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
+        settled = self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
+        if settled:
+            self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
         self._claim_addresses(row, identity)
-        return True
+        return settled
 
     def identity_labels(self, labels: tuple[str, ...]) -> Labels:
         """The identity-relevant ones; empty for a pod that is not known yet."""
@@ -304,12 +305,14 @@ class PolicyAgent:
         """Realise what is decided, for ever. Begins, in every life of the task, with all that there is."""
         self._realiser = self._writer = None
         await self._known.wait()
+        left = await asyncio.to_thread(content, self._ipcache_map)
         await self._take_in()
         self.rule_sets.renew(self.records.rule_sets.rows)
         self._realiser = Realiser(
             self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self.records.save_rule_sets,
             self.config.audit,
         )  # fmt: skip
+        self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.records.ipcache, left)
         everything = self.engine.everything()
         self._changed |= self.engine.policies.keys() | self.records.policies()
         await self._round(everything)
@@ -325,8 +328,8 @@ class PolicyAgent:
         """Tell the engine of the pods that wait, and settle what is dirty."""
         async for row in sliced(iter(list(self.waiting.values()))):
             self._enter(row)
-        async for identity in sliced(self._dirty()):
-            self.engine.settle(identity)
+        async for _ in sliced(self._settling()):
+            pass
 
     async def _round(self, changes: Changes) -> None:
         assert self._realiser is not None
@@ -340,7 +343,8 @@ class PolicyAgent:
         self._write_rows(done.endpoints.values())
         await self._write_revisions(snapshot, revision)
         if retired:
-            self.engine.release_retired(retired)
+            async for _ in sliced(self.engine.release_retired(retired)):
+                pass
             after = Realised()
             await self._realise(self.engine.take(), after)
             self._write_rows(after.endpoints.values())
@@ -349,6 +353,7 @@ class PolicyAgent:
         if not self.waiting:  # a pod without its new identity still has the policies of an earlier life
             async for _ in sliced(self._realiser.prune(done)):
                 pass
+        await self._write_claims()
         self._tidy_ipcache()
 
     async def _realise(self, changes: Changes, done: Realised) -> None:
@@ -360,17 +365,25 @@ class PolicyAgent:
         self._write_ipcache(changes.prefixes)
         self._realiser.point(changes, done)
 
-    def _dirty(self) -> Iterator[int]:
+    def _settling(self) -> Iterator[None]:
         while self.engine.dirty:
-            yield next(iter(self.engine.dirty))
+            yield from self.engine.settling(next(iter(self.engine.dirty)))
+            yield
 
     def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
+        """Write what policies and endpoints rely on; what others claim comes at the end of a round."""
+        assert self._writer is not None
         with self.records.commit():
             self._claim_prefixes(prefixes)
-            if self._writer is None:
-                self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.records.ipcache)
-            else:
-                self._writer.write()
+            self._writer.write(0)
+
+    async def _write_claims(self) -> None:
+        assert self._writer is not None
+        more = True
+        while more:
+            with self.records.commit():
+                more = self._writer.write()
+            await asyncio.sleep(0)
 
     def _claim_prefixes(self, prefixes: dict[Prefix, int | None]) -> None:
         for prefix, identity in prefixes.items():
@@ -382,7 +395,8 @@ class PolicyAgent:
                 self.claim(IpcacheClaim(prefix=text, identity=identity))
 
     def _tidy_ipcache(self) -> None:
-        if self._writer is not None and not self._writer.pruned and not self._unclaimed:
+        assert self._writer is not None
+        if not (self._writer.pruned or self._unclaimed or self.ipcache.pending):
             self._writer.prune()
             self.records.ipcache.complete()
 

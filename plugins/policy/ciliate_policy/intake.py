@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -20,10 +20,9 @@ from ciliate_policy.ipcache import ENDPOINTS as LOCAL
 from ciliate_policy.ipcache import POLICY, address_of
 from ciliate_policy.objects import POLICY_KINDS, is_large, read_cidr_group, read_policy
 from ciliate_policy.rules import PolicyKey
+from ciliate_policy.slices import sliced
 
 IDENTITY = CILIUM_IDENTITY.only("security-labels", "metadata.annotations")
-BATCH = 50
-"""Objects read between two looks at what else is to be done: a few milliseconds."""
 UPKEEP_SECONDS = 300.0
 Put = Callable[[Object], Coroutine[Any, Any, None]]
 
@@ -64,12 +63,10 @@ async def follow_objects(
     complete = False
     async with aclosing(follow(context.store, kind)) as batches:  # type: ignore[type-var]
         async for changes in batches:
-            for count, obj in enumerate(changes.upserts, 1):
+            async for obj in sliced(iter(changes.upserts)):
                 known.add(object_key(obj))
                 left.discard(object_key(obj))
                 await put(obj)
-                if count % BATCH == 0:
-                    await asyncio.sleep(0)
             for key in [*changes.deletes, *(left if changes.complete else ())]:
                 known.discard(key)
                 remove(key)
@@ -117,7 +114,7 @@ async def follow_endpoints(context: Context, agent: PolicyAgent) -> None:
                     agent.remove_endpoint(number)
             for number in changes.deletes:
                 agent.remove_endpoint(number)
-            for row in changes.upserts:
+            async for row in sliced(iter(changes.upserts)):
                 if agent.endpoints.get(row.id) != row:
                     agent.set_endpoint(row)
             if changes.complete:
@@ -134,12 +131,14 @@ async def follow_claims(context: Context, agent: PolicyAgent, claimant: str) -> 
     async with aclosing(reader.changes()) as batches:
         async for changes in batches:
             if changes.snapshot:
-                agent.ipcache.replace(claimant, _sound(context, claimant, changes.upserts))
+                wanted = {claim.prefix for claim in changes.upserts}
+                gone = [prefix for prefix in agent.ipcache.prefixes(claimant) if prefix not in wanted]
             else:
-                for claim in _sound(context, claimant, changes.upserts):
-                    agent.ipcache.put(claimant, claim)
-                for prefix in changes.deletes:
-                    agent.ipcache.remove(claimant, prefix)
+                gone = changes.deletes
+            async for prefix in sliced(iter(gone)):
+                agent.ipcache.remove(claimant, prefix)
+            async for claim in sliced(_sound(context, claimant, changes.upserts)):
+                agent.ipcache.put(claimant, claim)
             agent.wait_for_claims(claimant, changes.complete or reader.epoch == 0)
 
 
@@ -151,17 +150,15 @@ async def follow_api_servers(context: Context, agent: PolicyAgent) -> None:
             agent.set_api_servers(reader.rows.values())
 
 
-def _sound(context: Context, claimant: str, claims: list[IpcacheClaim]) -> list[IpcacheClaim]:
+def _sound(context: Context, claimant: str, claims: list[IpcacheClaim]) -> Iterator[IpcacheClaim]:
     """Claims whose prefix is one; the others are named in the log."""
-    sound = []
     for claim in claims:
         try:
             address_of(claim.prefix)
         except ValueError as error:
             context.log.error("claim of an address left out", claimant=claimant, prefix=claim.prefix, reason=str(error))
         else:
-            sound.append(claim)
-    return sound
+            yield claim
 
 
 async def upkeep(agent: PolicyAgent) -> None:

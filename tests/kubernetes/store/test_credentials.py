@@ -139,7 +139,8 @@ async def test_a_pod_uses_its_service_account(
     ca.write_bytes(control_plane.authority.file.read_bytes())
     token.write_text(_service_account_token(control_plane, space))
     inside = KubernetesStore({}, ())
-    inside._transport._credentials = Credentials(inside._options, str(token), str(ca))
+    transport = await inside._requests._loaded()
+    transport._credentials = Credentials(inside._options, str(token), str(ca))
     with pytest.raises(DeniedError, match=rf"system:serviceaccount:{space}:default lacks the right to (list|watch)"):
         await inside.list(WIDGET, space)
     await inside.close()

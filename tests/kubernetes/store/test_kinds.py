@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from ciliate.store import Kind, MissingKindError
+from ciliate.model.kinds import CILIUM_ENDPOINT
+from ciliate.store import Kind, MissingKindError, Object
+from ciliate_kubernetes.crds.definition import definition_object
+from ciliate_kubernetes.crds.kinds import DEFINITIONS
 from ciliate_kubernetes.store.driver import KubernetesStore
 
 from tests.contracts.store import WIDGET, widget
@@ -15,6 +20,7 @@ from tests.kubernetes.control_plane import ControlPlane
 from tests.kubernetes.store.conftest import OpenStore
 from tests.kubernetes.store.crds import crd, install, remove
 from tests.kubernetes.store.follower import Follower
+from tests.kubernetes.store.proxy import Proxy, read_kubeconfig
 
 GIZMO = Kind("late.ciliate.io/v2", "Gizmo", "gizmos", True)
 
@@ -88,3 +94,41 @@ async def test_nonsense_in_a_field_reaches_its_readers_as_it_is(store: Kubernete
             await store.create({**widget(f"w{number}", space), "spec": spec})
             async with asyncio.timeout(10):
                 await follower.until(lambda name=f"w{number}", spec=spec: follower.known.get(name) == spec)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_the_api_server_selects_a_nodes_endpoints_if_their_definition_lets_it(
+    control_plane: ControlPlane, store: KubernetesStore, space: str, tmp_path: Path, streaming: bool
+) -> None:
+    proxy = Proxy(read_kubeconfig(control_plane.kubeconfig, tmp_path))
+    await proxy.start()
+    mine = {"status.networking.node": "10.0.0.1"}
+    definition = definition_object(next(one for one in DEFINITIONS if one.kind == CILIUM_ENDPOINT.kind))
+    for offered in (True, False):
+        await install(store, definition if offered else crd(CILIUM_ENDPOINT))
+        behind = KubernetesStore(
+            {"kubeconfig": str(control_plane.kubeconfig), "server": proxy.url, "streaming_lists": streaming}, ()
+        )
+        for name, node in (("mine", "10.0.0.1"), ("other", "10.0.0.2")):
+            await store.create(_endpoint(name, space, node))
+        proxy.seen.clear()
+        listed = await behind.list(CILIUM_ENDPOINT, space, mine)
+        assert [obj["metadata"]["name"] for obj in listed.items] == ["mine"]
+        selected = {"fieldSelector": "status.networking.node=10.0.0.1"}.items() <= proxy.seen[-1].query.items()
+        assert selected is offered
+        await store.create(_endpoint("late", space, "10.0.0.1"))
+        async with asyncio.timeout(10), aclosing(behind.watch(CILIUM_ENDPOINT, listed.revision, space, mine)) as events:
+            assert (await anext(events)).object["metadata"]["name"] == "late"
+        await behind.close()
+        await remove(store, definition)
+    await proxy.stop()
+
+
+def _endpoint(name: str, space: str, node: str) -> Object:
+    status = {"networking": {"node": node, "addressing": []}}
+    return {
+        "apiVersion": CILIUM_ENDPOINT.api_version,
+        "kind": CILIUM_ENDPOINT.kind,
+        "metadata": {"name": name, "namespace": space},
+        "status": status,
+    }

@@ -23,6 +23,7 @@ TOLD = {
     "plugins/hubble/ciliate_hubble/sources/notices.py": "when the agent started",
     "plugins/hubble/ciliate_hubble/relay/statuses.py": "when a node's status was told",
     "plugins/hubble/ciliate_hubble/relay/stream.py": "from when on a reader wants the flows of a node that comes later",
+    "plugins/kubernetes/ciliate_kubernetes/nodes/admission.py": "times of a Node's condition",
     "plugins/lab/ciliate_lab/node/sandbox.py": "startedAt of a pod",
     "plugins/lab/ciliate_lab/node/status.py": "timestamps of a pod's status",
     "plugins/lab/ciliate_lab/supervisor.py": "since when a process runs, and the log",

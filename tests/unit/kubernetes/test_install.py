@@ -10,6 +10,7 @@ import yaml
 from ciliate.cli.dispatch import run
 from ciliate.config import ConfigError
 from ciliate.store import Object
+from ciliate_cni.plugin import CniPlugin
 from ciliate_kubernetes.install.rendering import DIGEST, Choices, cleanup, default_settings, render, to_yaml
 from ciliate_kubernetes.install.settings import Checked, check, parse_flags
 
@@ -73,7 +74,9 @@ def test_each_process_of_a_node_is_a_container_with_a_health_port_of_its_own() -
     assert len(set(ports)) == 3 and ports[0] == 9879
 
 
-def test_a_setting_rolls_what_uses_it() -> None:
+def test_a_setting_rolls_what_uses_it_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CniPlugin, "roles", ("agent",))
+
     def digests(made: Checked) -> tuple[str, str]:
         objects = render(Choices(), made)
         agents, operator = of_kind(objects, "DaemonSet"), of_kind(objects, "Deployment")

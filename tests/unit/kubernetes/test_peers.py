@@ -101,8 +101,6 @@ async def places(host: Host, wanted: dict[str, str]) -> None:
 async def apply(store: Store, *objects: Object) -> None:
     for obj in objects:
         await store.apply(obj, "tests")
-        if "status" in obj and obj["kind"] != CILIUM_ENDPOINT.kind:  # which has no status of its own
-            await store.apply(obj, "tests", status=True)
 
 
 HERE = node("here", ("InternalIP", "10.0.0.1"), ("CiliumInternalIP", "10.1.1.1"), ranges=("10.1.1.0/24",))

@@ -297,7 +297,8 @@ def test_an_address_that_old_and_new_rules_allow_is_in_both_policies_until_the_o
     assert old is not new
     during = engine.cidrs.regions[prefix]
     assert old.lookup(during, 6, 80) and new.lookup(during, 6, 80)
-    engine.release_retired(engine.retired)
+    for _ in engine.release_retired(engine.retired):
+        pass
     after = engine.cidrs.regions[prefix]
     assert after != during and new.lookup(after, 6, 80)
     assert not engine.in_use(old)

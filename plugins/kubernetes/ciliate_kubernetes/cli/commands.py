@@ -74,11 +74,8 @@ def _wait(cluster: KubernetesCluster, limit: float) -> None:
     deadline = time.monotonic() + limit
     while (report := cluster.report()).problems:
         if time.monotonic() > deadline:
-            first = report.problems[0]
-            raise CommandError(
-                f"installed, but after {limit:g} s not well: {first.component} ({first.where}): {first.text};"
-                " `ciliate status` tells all"
-            )
+            said = "\n".join(f"  {p.component} ({p.where}): {p.text}" for p in report.problems)
+            raise CommandError(f"installed, but after {limit:g} s not well; `ciliate status` tells more:\n{said}")
         time.sleep(1)
     print(f"cluster {cluster.name} is well")
 
@@ -97,9 +94,10 @@ def uninstall(
     async def work(store: Store) -> None:
         installation = Installation(store, namespace)
         before = await installation.read()
+        if before is None and not definitions:
+            print(f"Ciliate is not installed in namespace {namespace} of cluster {cluster.name}")
+            return
         choices = Choices(namespace=namespace) if before is None else before.choices
-        if before is None:
-            print(f"no configmap {namespace}/ciliate-config: what else is left is removed")
         await installation.remove(choices, limit, definitions, lambda line: print(line, flush=True))
 
     cluster = require()

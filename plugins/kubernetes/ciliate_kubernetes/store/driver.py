@@ -27,8 +27,8 @@ from ciliate_kubernetes.store.conditions import Conditions
 from ciliate_kubernetes.store.config import Options, parse_options
 from ciliate_kubernetes.store.groups import missing
 from ciliate_kubernetes.store.lists import Lists
+from ciliate_kubernetes.store.requests import APPLY_PATCH, JSON, MERGE_PATCH, Request, Requests
 from ciliate_kubernetes.store.resources import Wanted, asked, path, resource, target
-from ciliate_kubernetes.store.transport import APPLY_PATCH, JSON, MERGE_PATCH, Request, Transport
 from ciliate_kubernetes.store.watches import Watches
 
 MANAGER = "ciliate"
@@ -54,10 +54,11 @@ class KubernetesStore:
         """
         self._options = parse_options(options)
         self._kinds = {(kind.api_version, kind.kind): kind for kind in (*KINDS, *kinds)}
-        self._transport = Transport(self._options)
+        self._requests = Requests(self._options)
         self._conditions = Conditions()
-        self._lists = Lists(self._transport, self._options)
-        self._watches = Watches(self._transport, self._options, self._conditions)
+        self._older: set[str] = set()  # resources that are selected here, since the API server can't
+        self._lists = Lists(self._requests, self._options)
+        self._watches = Watches(self._requests, self._options, self._conditions)
 
     async def list(
         self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
@@ -77,14 +78,29 @@ class KubernetesStore:
         self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
     ) -> AsyncGenerator[ObjectList, None]:
         """See `Store.pages`."""
-        wanted = Wanted(kind, namespace, fields, labels)
+        wanted = self._wanted(kind, namespace, fields, labels)
         try:
             async with aclosing(self._lists.pages(wanted)) as pages:
+                async for page in pages:
+                    yield page
+        except InvalidError:
+            if not self._is_older(wanted):
+                raise
+            async with aclosing(self.pages(kind, namespace, fields, labels)) as pages:
                 async for page in pages:
                     yield page
         except UnavailableError as error:
             raise await self._failed(kind, error) from error
         self._conditions.worked(resource(kind))
+
+    def _wanted(self, kind: Kind, namespace: str | None, fields: Selection | None, labels: Selection | None) -> Wanted:
+        return Wanted(kind, namespace, fields, labels, resource(kind) in self._older)
+
+    def _is_older(self, wanted: Wanted) -> bool:
+        """Whether what the API server has refused may have been a selector that an older definition lacks."""
+        if wanted.may_be_refused:
+            self._older.add(resource(wanted.kind))
+        return wanted.may_be_refused
 
     async def watch(
         self,
@@ -98,7 +114,8 @@ class KubernetesStore:
         if not since.isascii() or not since.isdigit():
             raise InvalidError(f"revision {since!r} is not a number: take it from a list or an event of this store")
         try:
-            async with aclosing(self._watches.events(Wanted(kind, namespace, fields, labels), since)) as events:
+            wanted = self._wanted(kind, namespace, fields, labels)
+            async with aclosing(self._watches.events(wanted, since)) as events:
                 async for event in events:
                     yield event
         except UnavailableError as error:
@@ -107,7 +124,7 @@ class KubernetesStore:
     async def _failed(self, kind: Kind, error: UnavailableError) -> UnavailableError:
         """What to raise when a kind can't be had; it is noted."""
         if isinstance(error, MissingKindError):
-            error = await missing(self._transport, kind, error)
+            error = await missing(self._requests, kind, error)
         self._conditions.failed(resource(kind), str(error))
         return error
 
@@ -221,16 +238,16 @@ class KubernetesStore:
         place = path(kind, key.namespace, "" if method == "POST" else key.name, subresource)
         what = asked(_VERBS[method], kind, key.namespace, key.name, subresource)
         try:
-            return await self._transport.call(Request(method, target(place, query or {}), what, body, content_type))
+            return await self._requests.call(Request(method, target(place, query or {}), what, body, content_type))
         except MissingKindError as error:
             if subresource and await self._is_known(kind, key):
                 raise InvalidError(f"{kind.plural} have no {subresource} of their own: use update") from None
-            raise await missing(self._transport, kind, error) from error
+            raise await missing(self._requests, kind, error) from error
 
     async def _is_known(self, kind: Kind, key: ObjectKey) -> bool:
         """Whether the API server has an object. Raises StoreError."""
         try:
-            await self._transport.call(
+            await self._requests.call(
                 Request("GET", path(kind, key.namespace, key.name), asked("get", kind, key.namespace, key.name))
             )
         except MissingKindError:
@@ -260,7 +277,7 @@ class KubernetesStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._transport.close()
+        await self._requests.close()
 
 
 def _encoded(kind: Kind, obj: Object) -> bytes:

@@ -6,8 +6,8 @@ import msgspec
 from ciliate.store import Kind, MissingKindError, NotFoundError, StoreError
 
 from ciliate_kubernetes.store.errors import Asked
+from ciliate_kubernetes.store.requests import Request, Requests
 from ciliate_kubernetes.store.resources import resource
-from ciliate_kubernetes.store.transport import Request, Transport
 
 
 class _Version(msgspec.Struct):
@@ -21,13 +21,13 @@ class _Group(msgspec.Struct):
 _group = msgspec.json.Decoder(_Group)
 
 
-async def missing(transport: Transport, kind: Kind, error: MissingKindError) -> MissingKindError:
+async def missing(requests: Requests, kind: Kind, error: MissingKindError) -> MissingKindError:
     """The error with what the API server has instead."""
     name, slash, version = kind.api_version.partition("/")
     if not slash:
         return error
     try:
-        found = _group.decode(await transport.call(Request("GET", f"/apis/{name}", Asked("get", f"API group {name}"))))
+        found = _group.decode(await requests.call(Request("GET", f"/apis/{name}", Asked("get", f"API group {name}"))))
     except (MissingKindError, NotFoundError):
         versions = []
     except (StoreError, msgspec.MsgspecError):

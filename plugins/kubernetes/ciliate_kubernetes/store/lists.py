@@ -23,8 +23,8 @@ from ciliate.store import (
 from ciliate_kubernetes.store.config import Options
 from ciliate_kubernetes.store.events import is_initial_end, parse_event
 from ciliate_kubernetes.store.lines import SLICE
+from ciliate_kubernetes.store.requests import Request, Requests
 from ciliate_kubernetes.store.resources import Wanted, asked, target
-from ciliate_kubernetes.store.transport import Request, Transport
 
 log = structlog.get_logger("store")
 
@@ -74,23 +74,26 @@ class _Page:
 class Lists:
     """Lists of one process."""
 
-    def __init__(self, transport: Transport, options: Options) -> None:
-        self._transport = transport
+    def __init__(self, requests: Requests, options: Options) -> None:
+        self._requests = requests
         self._options = options
         self._streams = options.streaming_lists
 
     async def pages(self, wanted: Wanted) -> AsyncGenerator[ObjectList, None]:
         """Pages of all that match. Raises StoreError; ExpiredError if it must begin anew."""
+        refused: CantStreamError | None = None
         if self._streams:
             try:
                 async for page in self._streamed(wanted):
                     yield page
             except CantStreamError as error:
-                self._streams = False
-                log.info("this API server streams no lists; they are read page by page", reason=str(error))
+                refused = error
             else:
                 return
         async for page in self._paged(wanted):
+            if refused is not None and self._streams:  # and not the request itself that was refused
+                log.info("this API server streams no lists; they are read page by page", reason=str(refused))
+                self._streams = False
             yield page
 
     async def _streamed(self, wanted: Wanted) -> AsyncGenerator[ObjectList, None]:
@@ -105,7 +108,7 @@ class Lists:
         }
         request = Request("GET", target(wanted.path, query), asked("watch", wanted.kind))
         try:
-            async with self._transport.stream(request) as lines:
+            async with self._requests.stream(request) as lines:
                 page, first = _Page(), True
                 while True:
                     async with asyncio.timeout(_STREAM_PATIENCE):
@@ -137,7 +140,7 @@ class Lists:
         while True:
             request = Request("GET", target(wanted.path, query), asked("list", wanted.kind))
             try:
-                found = _list.decode(await self._transport.call(request))
+                found = _list.decode(await self._requests.call(request))
             except msgspec.MsgspecError as error:
                 raise UnavailableError(f"the API server sent no list of {wanted.kind.plural}: {error}") from error
             yield ObjectList(await _decoded(wanted, found.items or []), found.metadata.resource_version)

@@ -13,6 +13,8 @@ from ciliate.store import Kind, Object, Selection
 from ciliate_kubernetes.store.errors import Asked
 
 _EVERYWHERE = frozenset({"metadata.name", "metadata.namespace"})
+_OURS: Mapping[str, frozenset[str]] = {"ciliumendpoints.cilium.io": frozenset({"status.networking.node"})}
+"""The same of kinds whose definitions say so (selectableFields); an older definition does not."""
 _SELECTABLE: Mapping[str, frozenset[str]] = {
     "pods": frozenset(
         {"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork"}
@@ -64,15 +66,21 @@ class Wanted:
     namespace: str | None = None
     fields: Selection | None = None
     labels: Selection | None = None
+    plain: bool = False  # the kind's definition is an older one
 
     @property
     def path(self) -> str:
         """Where they are."""
         return path(self.kind, self.namespace)
 
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether the API server is asked to select by what an older definition does not offer."""
+        return not self.plain and bool(_OURS.get(resource(self.kind), frozenset()).intersection(self.fields or ()))
+
     def _selectable(self, path: str) -> bool:
         of_kind = _SELECTABLE.get(self.kind.plural, ()) if self.kind.api_version == "v1" else ()
-        return path in _EVERYWHERE or path in of_kind
+        return path in _EVERYWHERE or path in of_kind or (not self.plain and path in _OURS.get(resource(self.kind), ()))
 
     @property
     def query(self) -> dict[str, str]:

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -20,30 +19,17 @@ from yarl import URL
 
 from ciliate_kubernetes.store.config import Options
 from ciliate_kubernetes.store.credentials import Credentials
-from ciliate_kubernetes.store.errors import Asked, refusal
+from ciliate_kubernetes.store.errors import refusal
 from ciliate_kubernetes.store.lines import CutError, lines
+from ciliate_kubernetes.store.requests import JSON, Request
 
 log = structlog.get_logger("store")
 
-JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 _TOO_MANY, _UNAUTHORIZED = 429, 401
 _Answer = tuple[int, bytes, str | None]
 """Code, body, and the header Retry-After."""
 _FIRST_PATIENCE = 1.0
 _LOOK_AGAIN = 1.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request. target: path and query; asked: the same in RBAC's words."""
-
-    method: str
-    target: str
-    asked: Asked
-    body: bytes | None = None
-    content_type: str = JSON
 
 
 class Session(RESTClientObject):

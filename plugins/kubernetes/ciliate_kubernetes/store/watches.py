@@ -12,8 +12,8 @@ from ciliate.store import MissingKindError, UnavailableError, WatchEvent
 from ciliate_kubernetes.store.conditions import Conditions
 from ciliate_kubernetes.store.config import Options
 from ciliate_kubernetes.store.events import parse_event
+from ciliate_kubernetes.store.requests import Request, Requests
 from ciliate_kubernetes.store.resources import Wanted, asked, resource, target
-from ciliate_kubernetes.store.transport import Request, Transport
 
 _SOUND = 1.0
 """Seconds that a watch must have lasted for the next to follow at once."""
@@ -22,8 +22,8 @@ _SOUND = 1.0
 class Watches:
     """Watches of one process."""
 
-    def __init__(self, transport: Transport, options: Options, conditions: Conditions) -> None:
-        self._transport = transport
+    def __init__(self, requests: Requests, options: Options, conditions: Conditions) -> None:
+        self._requests = requests
         self._options = options
         self._conditions = conditions
 
@@ -34,7 +34,7 @@ class Watches:
         while True:
             began, given, sound, at_least = time.monotonic(), False, True, 0.0
             try:
-                async with self._transport.stream(self._request(wanted, revision)) as lines:
+                async with self._requests.stream(self._request(wanted, revision)) as lines:
                     self._conditions.worked(name)
                     async for line in lines:
                         event = parse_event(wanted, line)
