@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from ciliate.fields import decoder
-from ciliate.model.kinds import EVENT, KINDS
+from ciliate.model.kinds import KINDS
+from ciliate.recorder import EVENT
 from ciliate.store import (
     AlreadyExistsError,
     InvalidError,

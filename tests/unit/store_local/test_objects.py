@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ciliate.model.kinds import EVENT, NAMESPACE, POD
+from ciliate.model.kinds import NAMESPACE, POD
+from ciliate.recorder import EVENT
 from ciliate.store import InvalidError
 from ciliate_store_local.driver import LocalStore
 
