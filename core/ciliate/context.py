@@ -84,6 +84,7 @@ class Context:
     worker: Worker  # the one thread for kernel calls that wait
     metrics: Metrics
     health: Health  # of this plugin: says ready, or why not
+    unready: Callable[[], dict[str, list[str]]]  # why this process is not ready: reasons by plugin; empty: it is
     log: BoundLogger
     supervisor: Supervisor
     services: Services

@@ -16,51 +16,53 @@ from tests.kubernetes.node import Node
 INTERVAL = 0.001
 PORT = 4000
 _ECHO = """
-import socket
+import select, socket, sys
 with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
     server.bind(("::", {port}))
     print("ready", flush=True)
     while True:
+        ready = select.select([server, sys.stdin], [], [])[0]
+        if sys.stdin in ready:
+            break
         data, peer = server.recvfrom(64)
         server.sendto(data, peer)
 """
 _SENDER = """
-import select, signal, socket, sys, time
-ended = []
-signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
+import select, socket, sys, time
 address = "{address}"
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
-sent, answers = 0, {{}}
+sent, answers = [], {{}}
+
+def take(client):
+    try:
+        answers[int(client.recv(64))] = time.time()
+    except OSError:
+        pass
+
 with socket.socket(family, socket.SOCK_DGRAM) as client:
     client.connect((address, {port}))
     client.setblocking(False)
     print("ready", flush=True)
-    due = time.monotonic()
-    while not ended:
+    due, ready = time.monotonic(), []
+    while sys.stdin not in ready:
+        sent.append(time.time())
         try:
-            client.send(str(sent).encode())
+            client.send(str(len(sent) - 1).encode())
         except OSError:
             pass
-        out = time.time()
-        sent += 1
         due += {interval}
         while (left := due - time.monotonic()) > 0:
-            if select.select([client], [], [], left)[0]:
-                try:
-                    number = int(client.recv(64))
-                except OSError:
-                    continue
-                answers[number] = time.time()
-        print(f"{{out:.6f}}", file=sys.stderr)
-    time.sleep(0.2)
-    while select.select([client], [], [], 0)[0]:
-        try:
-            answers[int(client.recv(64))] = time.time()
-        except OSError:
-            break
-for number, at in answers.items():
-    print(number, f"{{at:.6f}}")
+            ready = select.select([client, sys.stdin], [], [], left)[0]
+            if client in ready:
+                take(client)
+            if sys.stdin in ready:
+                break
+    while select.select([client], [], [], 0.2)[0]:
+        take(client)
+for number, at in enumerate(sent):
+    print(f"{{at:.6f}} {{answers.get(number, 0):.6f}}")
 """
+"""Both end with their input: a signal would reach nsenter, and not them."""
 
 
 class Stream:
@@ -73,18 +75,17 @@ class Stream:
 
     def stop(self) -> list[tuple[float, float | None]]:
         """When each datagram was sent, and when its answer came (None: it did not)."""
-        self._client.terminate()
-        printed, told = self._client.communicate(timeout=10)
-        self._server.kill()
+        printed, told = self._client.communicate(timeout=20)
         self._server.communicate(timeout=10)
-        answers = {int(number): float(at) for number, at in (line.split() for line in printed.splitlines())}
-        return [(float(line), answers.get(number)) for number, line in enumerate(told.splitlines())]
+        assert self._client.returncode == 0, told
+        times = ((float(out), float(answered)) for out, answered in (line.split() for line in printed.splitlines()))
+        return [(out, answered or None) for out, answered in times]
 
 
 def _start(node: Node, address: str, program: str) -> subprocess.Popen[str]:
     command = [*node.enter, "nsenter", f"--net={namespace_of(node, address)}", "/usr/bin/python3", "-c", program]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -13,18 +13,20 @@ from ciliate.store import Kind
 from ciliate.tables.spec import TableSpec
 
 from ciliate_kubernetes.config import KubernetesConfig
+from ciliate_kubernetes.nodes.admission import Admission
+from ciliate_kubernetes.nodes.readiness import Readiness
 from ciliate_kubernetes.peers.claims import CLAIMS
 from ciliate_kubernetes.peers.cluster import ENDPOINT_SLICE, Cluster
 
 
 class KubernetesPlugin(Plugin):
-    """In the agent: what the cluster's objects say of addresses on other nodes."""
+    """In the agent: what the cluster's objects say of addresses on other nodes. In the operator: nodes that wait."""
 
     name = "kubernetes"
-    description = "Learns the addresses of other nodes, their pods and the API server from the cluster's objects."
+    description = "Learns other nodes' addresses from the cluster's objects; lets pods onto nodes whose network works."
     config = KubernetesConfig
     essential = True
-    roles = ("agent",)
+    roles = ("agent", "operator")
 
     @hookimpl
     def ciliate_kinds(self) -> Iterable[Kind]:
@@ -36,4 +38,9 @@ class KubernetesPlugin(Plugin):
 
     @hookimpl
     def ciliate_setup(self, context: Context) -> None:
+        if context.node.role == "operator":
+            context.lead("nodes", lambda: Admission(context).run())
+            context.health.ready()
+            return
         Cluster(context).start()
+        context.spawn("readiness", Readiness(context).run)

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from ciliate.fields import decoder
 from ciliate.model.kinds import KINDS
+from ciliate.recorder import EVENT
 from ciliate.store import (
     AlreadyExistsError,
     InvalidError,
@@ -98,7 +99,7 @@ class LocalStore:
         return await asyncio.get_running_loop().run_in_executor(self._reader, opened.read, function, *arguments)
 
     async def _write(self, operation: Operation) -> Object:
-        return _copy(await (await self._parts()).writer.run(operation))
+        return await (await self._parts()).writer.run(operation)
 
     async def list(
         self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
@@ -165,7 +166,10 @@ class LocalStore:
             for _ in range(_NAME_TRIES):
                 name = wanted or objects.generated_name(meta["generateName"])
                 if writing.read(kind, ObjectKey(namespace, name)) is None:
-                    return writing.write(kind, objects.created(kind, obj, name), None)
+                    stored = writing.write(kind, objects.created(kind, obj, name), None)
+                    if kind == EVENT:
+                        writing.trim(kind, self._options.events)
+                    return stored
                 if wanted:
                     break
             raise AlreadyExistsError(f"{objects.where(kind, namespace, name)} already exists")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ciliate.api.client import Client
 from ciliate.cli.cluster import Cluster
-from ciliate.cli.dispatch import CommandError
+from ciliate.cli.dispatch import CONTEXT, CommandError
 from ciliate.cli.report import Report
 from ciliate.config import CoreConfig, StoreSection, core_config, load_settings
 from ciliate.loading import load_driver
@@ -30,6 +30,8 @@ def find(name: str) -> Cluster | None:
     if paths := kubeconfig.files():
         current, names = kubeconfig.contexts(paths)
         if name and name not in names:
+            if name == os.environ.get(CONTEXT):
+                raise CommandError(f"--context {name}: {paths[0]} has no such context; there are {', '.join(names)}")
             return None
         chosen = name or current
         if not chosen:
@@ -38,12 +40,11 @@ def find(name: str) -> Cluster | None:
     return KubernetesCluster("kubernetes", {}) if not name and kubeconfig.in_pod() else None
 
 
-def require(context: str = "") -> KubernetesCluster:
-    """The cluster of a kubeconfig that is meant. Raises CommandError."""
-    found = find(context or os.environ.get("CILIATE_CONTEXT", ""))
+def require() -> KubernetesCluster:
+    """The cluster that --context names, or the current one. Raises CommandError if there is no kubeconfig."""
+    found = find(os.environ.get(CONTEXT, ""))
     if not isinstance(found, KubernetesCluster):
-        wanted = f"no context {context!r} in the kubeconfig" if context else "no kubeconfig is to be found"
-        raise CommandError(f"{wanted}; give --kubeconfig FILE, or --context NAME, or set KUBECONFIG")
+        raise CommandError("no kubeconfig is to be found; give --kubeconfig FILE, or set KUBECONFIG")
     return found
 
 

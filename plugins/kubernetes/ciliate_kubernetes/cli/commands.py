@@ -94,9 +94,10 @@ def uninstall(
     async def work(store: Store) -> None:
         installation = Installation(store, namespace)
         before = await installation.read()
+        if before is None and not definitions:
+            print(f"Ciliate is not installed in namespace {namespace} of cluster {cluster.name}")
+            return
         choices = Choices(namespace=namespace) if before is None else before.choices
-        if before is None:
-            print(f"no configmap {namespace}/ciliate-config: what else is left is removed")
         await installation.remove(choices, limit, definitions, lambda line: print(line, flush=True))
 
     cluster = require()

@@ -46,12 +46,12 @@ class Installation:
     async def read(self) -> Installed | None:
         """What is installed; None: nothing. Raises StoreError."""
         found = await self._get(kinds.CONFIG_MAP, CONFIG_MAP_NAME)
-        if found is None:
-            return None
         agents = await self._get(kinds.DAEMON_SET, AGENT)
         operator = await self._get(kinds.DEPLOYMENT, OPERATOR)
+        if not (found or agents or operator):
+            return None
         choices = _choices(self._namespace, agents or {}, operator or {})
-        return Installed(settings=dict(found.get("data") or {}), choices=choices)
+        return Installed(settings=dict((found or {}).get("data") or {}), choices=choices)
 
     async def apply(self, choices: Choices, checked: Checked, say: Say) -> None:
         """Make everything, or make it as it should be. Raises StoreError."""
