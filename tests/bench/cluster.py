@@ -24,6 +24,7 @@ from tests.kubernetes.control_plane import ControlPlane
 from tests.kubernetes.filling import fill
 from tests.kubernetes.network import Network
 from tests.kubernetes.population import Population, node_name, pod_name
+from tests.kubernetes.store.crds import is_established
 from tests.unit.cni import shim
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,7 @@ class LargeCluster:
         self.plane.start()
         self.plane.kubectl.apply(*(definition_object(one) for one in DEFINITIONS if one.plural in _USED))
         for plural in _USED:
-            self.plane.kubectl.wait(plural, "crd", f"{plural}.cilium.io", condition=_is_established)
+            self.plane.kubectl.wait(plural, "crd", f"{plural}.cilium.io", condition=is_established)
         fill(self.plane, self.population.objects())
 
     def start_agent(self) -> float:
@@ -177,11 +178,6 @@ class LargeCluster:
             },
             "cni": {"conf_dir": str(self.folder / "net.d"), "bin_dir": str(self.folder / "bin")},
         }
-
-
-def _is_established(definition: Any) -> bool:
-    conditions = (definition.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
 def memory(pid: int) -> dict[str, float]:
