@@ -2,7 +2,7 @@
 BIN := .venv/bin
 PY := core/ciliate $(wildcard plugins/*/ciliate_*) $(wildcard examples/*/ciliate_*) $(wildcard examples/*/*.py) tests
 .DEFAULT_GOAL := help
-.PHONY: help setup bpf shim lint format types contracts check test bench demo proto lock clean
+.PHONY: help setup bpf shim lint format types contracts check test bench demo proto manifests lock clean
 
 help:       ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*##/  make \1\t/' | expand -t 18
@@ -42,6 +42,9 @@ demo: setup bpf shim ## a lab, a three-tier application, policies, and an agent 
 
 proto: setup ## what plugins/hubble's .proto files come to in Python
 	@scripts/proto
+
+manifests: setup ## what deploy/ciliate.yaml is: an installation with nothing chosen
+	@{ echo "# Made by \`make manifests\`: what \`ciliate install --dry-run\` prints."; $(BIN)/ciliate install --dry-run; } > deploy/ciliate.yaml
 
 lock: setup ## pin what the rooms depend on, with hashes, into constraints.txt
 	@scripts/lock

@@ -37,9 +37,26 @@ class NodeSection(Section):
 
 
 class ClusterSection(Section):
-    """The cluster's name, as in the label io.cilium.k8s.policy.cluster."""
+    """The cluster's name, as in the label io.cilium.k8s.policy.cluster, and where we keep objects of our own."""
 
     name: str = "default"
+    namespace: str = "kube-system"
+
+
+class OperatorSection(Section):
+    """The election of the operator that leads; seconds, with Cilium's names and defaults."""
+
+    leader_election_lease_duration: float = 15.0  # for how long others leave a silent leader alone
+    leader_election_renew_deadline: float = 10.0  # after which a leader that can't renew stops
+    leader_election_retry_period: float = 2.0
+
+    def __post_init__(self) -> None:
+        lease, deadline = self.leader_election_lease_duration, self.leader_election_renew_deadline
+        if not 0 < self.leader_election_retry_period < deadline < lease:
+            raise ValueError(
+                "leader_election_retry_period must be less than leader_election_renew_deadline,"
+                " and that less than leader_election_lease_duration"
+            )
 
 
 class EventsSection(Section):
@@ -63,6 +80,12 @@ class MetricsSection(Section):
     listen: str = ""  # host:port
 
 
+class HealthSection(Section):
+    """Whether the process lives and is ready, over HTTP: /healthz and /readyz."""
+
+    listen: str = ""  # host:port; empty: not served
+
+
 class IsolationSection(Section):
     """What a third-party plugin's own process may use; `budgets` overrides it for plugins by name."""
 
@@ -76,6 +99,11 @@ class StoreSection(msgspec.Struct, kw_only=True):
 
     driver: str = "local"
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+    origins: dict[str, str] = msgspec.field(default_factory=dict)  # of the options, by their path
+
+    def checked(self, struct: type[S]) -> S:
+        """The options as a driver's struct. Raises ConfigError, as `Settings.section` does."""
+        return Settings({"store": self.options}, self.origins).section("store", struct)
 
 
 class CoreConfig(msgspec.Struct, kw_only=True):
@@ -88,7 +116,9 @@ class CoreConfig(msgspec.Struct, kw_only=True):
     events: EventsSection = msgspec.field(default_factory=EventsSection)
     log: LogSection = msgspec.field(default_factory=LogSection)
     metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
+    health: HealthSection = msgspec.field(default_factory=HealthSection)
     isolation: IsolationSection = msgspec.field(default_factory=IsolationSection)
+    operator: OperatorSection = msgspec.field(default_factory=OperatorSection)
     store: StoreSection = msgspec.field(default_factory=StoreSection)
 
 
@@ -98,7 +128,9 @@ _CORE_SECTIONS: dict[str, type[msgspec.Struct]] = {
     "events": EventsSection,
     "log": LogSection,
     "metrics": MetricsSection,
+    "health": HealthSection,
     "isolation": IsolationSection,
+    "operator": OperatorSection,
 }
 
 
@@ -226,11 +258,17 @@ def core_config(settings: Settings) -> CoreConfig:
     except msgspec.ValidationError as error:
         origin = settings.origin("processes")
         raise ConfigError(f"processes ({origin}): must map processes to lists of plugins: {error}") from error
-    store = dict(settings.tree.get("store", {}))
-    driver = store.pop("driver", "local")
+    store = settings.tree.get("store", {})
+    if not isinstance(store, dict):
+        raise ConfigError(f"store ({settings.origin('store')}): must be a section with keys, not {store!r}")
+    options = {key: value for key, value in store.items() if key != "driver"}
+    origins = {path: origin for path, origin in settings.origins.items() if path.startswith("store.")}
     sections: dict[str, Any] = {name: settings.section(name, struct) for name, struct in _CORE_SECTIONS.items()}
     return CoreConfig(
-        plugins=plugins, processes=processes, store=StoreSection(driver=driver, options=store), **sections
+        plugins=plugins,
+        processes=processes,
+        store=StoreSection(driver=str(store.get("driver", "local")), options=options, origins=origins),
+        **sections,
     )
 
 

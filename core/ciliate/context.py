@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from ciliate.batches import Batches
     from ciliate.events import Events
     from ciliate.health import Health
+    from ciliate.leadership import Leadership
     from ciliate.maps.registry import MapRegistry
     from ciliate.metrics import Metrics
+    from ciliate.recorder import Recorder
     from ciliate.store import Store
     from ciliate.supervision import Supervisor
     from ciliate.tables.hub import PluginTables
@@ -35,6 +38,7 @@ class NodePlace:
     run_dir: Path
     state_dir: Path
     bpffs: Path
+    namespace: str = "kube-system"  # where the cluster's objects of our own are
 
 
 class MissingServiceError(Exception):
@@ -76,16 +80,25 @@ class Context:
     batches: Batches  # the data path's events, as column batches
     maps: MapRegistry
     store: Store
+    recorder: Recorder  # sentences about objects, as Kubernetes Events
     worker: Worker  # the one thread for kernel calls that wait
     metrics: Metrics
     health: Health  # of this plugin: says ready, or why not
+    unready: Callable[[], dict[str, list[str]]]  # why this process is not ready: reasons by plugin; empty: it is
     log: BoundLogger
     supervisor: Supervisor
     services: Services
+    leadership: Leadership | None  # of an operator
 
     def spawn(self, name: str, factory: TaskFactory) -> None:
         """Run a coroutine function for the plugin's life; a failure restarts it with back-off and is shown."""
         self.supervisor.spawn(self.plugin, name, factory)
+
+    def lead(self, name: str, factory: TaskFactory) -> None:
+        """Operator: as `spawn`, while this process leads; cancelled when it ceases to, which may be at any await."""
+        if self.leadership is None:
+            raise RuntimeError(f"{self.plugin}: `lead` is for the role operator; this process is {self.node.role}")
+        self.spawn(name, partial(self.leadership.while_leading, factory))
 
     def provide(self, contract: type[T], instance: T) -> None:
         """Offer a service to the other plugins of this process, during setup."""

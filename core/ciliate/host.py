@@ -25,6 +25,7 @@ from ciliate.garbage import spare_the_old
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
+from ciliate.leadership import Leadership, candidate
 from ciliate.loading import Loaded, available, load_driver, load_plugins
 from ciliate.maps.ownership import MapOwnedError
 from ciliate.maps.registry import MapRegistry
@@ -33,6 +34,8 @@ from ciliate.metrics import Metrics
 from ciliate.peers import open_peers
 from ciliate.places import node_place, open_store
 from ciliate.plugin import Plugin
+from ciliate.probes import ProbeServer
+from ciliate.recorder import Recorder
 from ciliate.store import Kind, StoreError
 from ciliate.supervision import SupervisedTask, Supervisor
 from ciliate.tables.file import TableFile, TableFileError
@@ -42,6 +45,8 @@ from ciliate.worker import Worker
 
 log = structlog.get_logger("host")
 LAG_INTERVAL = 0.05
+OPERATOR = "operator"
+"""The role of a process that is of no node: no maps are made for it, and one in a cluster leads."""
 
 
 class StartError(Exception):
@@ -62,6 +67,7 @@ class Host:
     healths: dict[str, Health] = field(default_factory=dict)
     hook_seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # by plugin and hook
     started: float = field(default_factory=time.time)
+    leadership: Leadership | None = None
 
     @classmethod
     def load(cls, settings: Settings, process: str, role: str) -> Host:
@@ -114,6 +120,10 @@ class Host:
         self.watch = LoopWatch(asyncio.get_running_loop(), packages)
         self.maps = MapRegistry(self.place.bpffs)
         self.store = open_store(self.config, self.kinds())
+        self.recorder = Recorder(self.store, f"ciliate-{self.place.process}", self.place.name)
+        if self.place.role == OPERATOR:
+            name = candidate(self.place.run_dir, self.place.process)
+            self.leadership = Leadership(self.store, self.config.operator, self.place.namespace, name)
         self.api = api
         spare_the_old()
         await self.api.start()
@@ -123,9 +133,14 @@ class Host:
         for name, plugin in self.loaded.plugins.items():
             self._offer_programs(name, plugin)
         self._start_drain()
+        if self.leadership is not None:
+            self.supervisor.spawn("core", "leadership", self.leadership.run)
+        self.supervisor.spawn("core", "recorder", self.recorder.run)
         self.supervisor.spawn("core", "tables", self.tables.run)
         self.supervisor.spawn("core", "peers", self.peers.run)
         self.supervisor.spawn("core", "loop-lag", self._measure_lag)
+        if self.config.health.listen:
+            self.supervisor.spawn("core", "probes", ProbeServer(self.config.health.listen, self.ready).run)
         self._add_routes()
         self._publish()
         self.tables.changed = self._publish
@@ -170,6 +185,8 @@ class Host:
         for task in self.supervisor.tasks:
             if task.state in ("waiting", "disabled"):
                 reasons.setdefault(task.plugin, []).append(f"task {task.name} is {task.state}: {task.last_error}")
+        if problems := self.store.problems():
+            reasons["store"] = list(problems)
         return reasons
 
     @property
@@ -186,7 +203,7 @@ class Host:
             log.info("maps of disabled plugins are deleted", maps=dropped)
         self.maps.leaving = dict.fromkeys(self._leaving, self.place.process)
         declared = False
-        for name, plugin in self.loaded.plugins.items():
+        for name, plugin in self.loaded.plugins.items() if self.place.role != OPERATOR else ():
             for spec in self._ask(name, plugin, "ciliate_maps"):
                 self.maps.declare(spec, name)
                 declared = True
@@ -228,12 +245,15 @@ class Host:
             batches=self.batches,
             maps=self.maps,
             store=self.store,
+            recorder=self.recorder,
             worker=self.worker,
             metrics=self.metrics,
             health=health,
+            unready=self.ready,
             log=structlog.get_logger(name),
             supervisor=self.supervisor,
             services=self.services,
+            leadership=self.leadership,
         )
 
     def _start_drain(self) -> None:

@@ -54,7 +54,12 @@ class CoreViews:
             "started": host.started,
             "events": host.batches.records,
             "events_lost": host.batches.lost(),
+            **self._leader(),
         }
+
+    def _leader(self) -> dict[str, Any]:
+        leadership = self._host.leadership
+        return {} if leadership is None else {"leading": leadership.leading, "leader": leadership.holder}
 
     async def plugins(self, _: Request) -> list[dict[str, Any]]:
         """Every available plugin and what is known of it."""
@@ -139,6 +144,8 @@ class CoreViews:
             section = msgspec.to_builtins(host.settings.section(name, plugin.config))
             rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
         for name, section in msgspec.to_builtins(host.config).items():
+            if name == "store":
+                section = {"driver": section["driver"], **section["options"]}
             if isinstance(section, dict):
                 rows += [_value(host, f"{name}.{key}", value) for key, value in section.items()]
             else:

@@ -6,14 +6,18 @@ status, as JSON gives them. Plugins can't tell which driver they run on.
 
 from __future__ import annotations
 
-import asyncio
 import enum
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
+from ciliate.backoff import Backoff
+
 Object = dict[str, Any]
+Selection = Mapping[str, str]
+"""Of objects: paths of fields (as "spec.nodeName") or keys of labels, and the values that they must have."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class Kind:
     namespaced: bool
     short_names: tuple[str, ...] = ()
     has_status: bool = True
+    fields: tuple[str, ...] = field(default=(), compare=False)
+    """Paths of what a reader wants (see `ciliate.fields`); empty: everything."""
+
+    def only(self, *fields: str) -> Kind:
+        """This kind for a reader that needs no more than some fields, as "metadata.labels", "spec.containers[].ports".
+
+        What list, pages, watch, get and `follow` then give are parts of objects: beside these fields the metadata that
+        name a revision of an object, and neither apiVersion nor kind, so that no store takes one for the whole. Write
+        with `Store.patch` or `Store.apply` what you have read so.
+        """
+        return replace(self, fields=fields)
 
 
 class ObjectKey(NamedTuple):
@@ -66,7 +81,17 @@ class ExpiredError(StoreError):
 
 
 class UnavailableError(StoreError):
-    """The store does not answer, is full, or is read-only; worth another try."""
+    """The store does not answer, is full, or is read-only; worth another try, after `retry_after` seconds at least."""
+
+    retry_after: float = 0.0
+
+
+class DeniedError(UnavailableError):
+    """The store refuses this process: its credentials, or a right that it lacks. It may be given one."""
+
+
+class MissingKindError(UnavailableError):
+    """The store does not know this kind yet: somebody registers it, or has to upgrade."""
 
 
 class WatchType(enum.Enum):
@@ -89,29 +114,45 @@ class WatchEvent:
 
 @dataclass(frozen=True)
 class ObjectList:
-    """All objects of a kind at one revision."""
+    """All objects of a kind at one revision; or a page of them, and which of earlier pages are gone meanwhile."""
 
     items: list[Object]
     revision: str
+    gone: tuple[ObjectKey, ...] = ()
 
 
 class Store(Protocol):
-    """What a driver offers. Every method may raise UnavailableError."""
+    """What a driver offers. Every method may raise UnavailableError.
+
+    A driver's class is called with its part of the configuration and the kinds that plugins add. Its attribute
+    `options` is the struct (msgspec) of that part: the core checks it, and names the origin of what is wrong.
+    """
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, fields: Mapping[str, str] | None = None
+        self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
     ) -> ObjectList:
-        """Objects of a kind, of one namespace or (None) of all.
+        """Objects of a kind, of one namespace or (None) of all, that have these fields and labels."""
 
-        fields: paths and values that must be equal, as {"spec.nodeName": "node1"}.
+    def pages(
+        self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
+    ) -> AsyncIterator[ObjectList]:
+        """The same, some hundred at a time, for readers that need not have all of them at once; at least one page.
+
+        Their revision is that of the last page. Raises ExpiredError if a reader takes too long over them.
         """
 
     def watch(
-        self, kind: Kind, since: str, namespace: str | None = None, fields: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        since: str,
+        namespace: str | None = None,
+        fields: Selection | None = None,
+        labels: Selection | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """Changes after a revision, in order, without end. Raises ExpiredError if they are no longer kept.
 
-        An object that ceases to match `fields` is reported as DELETED.
+        An object that ceases to match is reported as DELETED; so may one be that has never matched. Outages may be
+        waited out without a word.
         """
 
     async def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
@@ -131,10 +172,30 @@ class Store(Protocol):
         """
 
     async def update_status(self, obj: Object) -> Object:
-        """Replace status and nothing else; the same rules."""
+        """Replace status and nothing else; the same rules. Raises InvalidError if the kind has no status."""
+
+    async def patch(self, kind: Kind, changes: Object, status: bool = False) -> Object:
+        """Merge changes into an object (RFC 7386: null removes a key, a list replaces a list); all else stays.
+
+        `metadata.name` and `namespace` of the changes say which object. With resourceVersion or uid there, raises
+        ConflictError unless they are current. status: only `changes["status"]` counts, without it all but that (of a
+        kind that has no status of its own: all).
+        Raises NotFoundError, InvalidError.
+        """
+
+    async def apply(self, obj: Object, owner: str, status: bool = False) -> Object:
+        """Make an object have what `obj` says, whoever said otherwise; what `owner` said last and says no more goes.
+
+        What others have set stays. A list is one value. The object is created if there is none. owner: a word, for
+        each part of a program that says something of its own. status: only `obj["status"]` counts, and the object
+        must be there (NotFoundError). Raises InvalidError.
+        """
 
     async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> Object:
         """Delete, or, while there are finalizers, set deletionTimestamp. Raises NotFoundError, ConflictError (uid)."""
+
+    def problems(self) -> tuple[str, ...]:
+        """What the store can't do at present and goes on trying, a sentence each; empty: all is well."""
 
     async def close(self) -> None:
         """Let go of files and connections."""
@@ -149,51 +210,77 @@ class ObjectChanges:
     complete: bool = True
 
 
+MOST_PAUSE = 10.0
+"""Seconds between two tries of `follow` at most."""
+SOUND_AFTER = 5.0
+"""Seconds that a watch must have lasted for the next try to come as soon as after the first failure."""
+
+
 async def follow(
     store: Store,
     kind: Kind,
     namespace: str | None = None,
-    fields: Mapping[str, str] | None = None,
+    fields: Selection | None = None,
+    labels: Selection | None = None,
     retry: float = 0.5,
 ) -> AsyncIterator[ObjectChanges]:
     """All objects of a kind, then every change, for ever: lists, watches, lists again when told to.
 
-    The first batch is the whole list. After an expired watch or an outage the difference to what was known is given, so
-    that a reader never sees a gap. Outages are waited out, `retry` seconds apart, doubling to 10 s.
+    The first batches are the list; the last of them is the first that is `complete`. After an expired watch or an
+    outage the difference to what was known is given, so that a reader never sees a gap. Outages are waited out, about
+    `retry` seconds at first, twice as long each time up to 10 s.
     """
     known: dict[ObjectKey, str] = {}
-    delay = retry
-    first = True
+    backoff = Backoff(retry, MOST_PAUSE)
+    complete = False
+    pending: list[Object] = []  # in `known`, and not yet given: the last page's go together with what is gone
     while True:
+        began, at_least = time.monotonic(), 0.0
         try:
-            listed = await store.list(kind, namespace, fields)
-            changes = _difference(known, listed)
-            if first or changes.upserts or changes.deletes:
-                yield changes
-            first, delay = False, retry
-            async with aclosing(store.watch(kind, listed.revision, namespace, fields)) as events:  # type: ignore[type-var]
+            seen: set[ObjectKey] = set()
+            async with aclosing(store.pages(kind, namespace, fields, labels)) as pages:  # type: ignore[type-var]
+                async for page in pages:
+                    if pending:
+                        yield ObjectChanges(pending, complete=complete)
+                    pending, revision = _unknown(known, page.items, seen), page.revision
+                    seen.difference_update(page.gone)
+            gone = [key for key in known if key not in seen]
+            for key in gone:
+                del known[key]
+            if pending or gone or not complete:
+                yield ObjectChanges(pending, gone)
+            complete, pending, began = True, [], time.monotonic()
+            async with aclosing(store.watch(kind, revision, namespace, fields, labels)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    if event.type is WatchType.BOOKMARK:
-                        continue
-                    key = object_key(event.object)
-                    if event.type is WatchType.DELETED:
-                        known.pop(key, None)
-                        yield ObjectChanges(deletes=[key])
-                    else:
-                        known[key] = event.object["metadata"]["resourceVersion"]
-                        yield ObjectChanges(upserts=[event.object])
+                    if (changes := _change(known, event)) is not None:
+                        yield changes
         except ExpiredError:
-            continue
-        except UnavailableError:
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, 10.0)
+            pass
+        except UnavailableError as error:
+            at_least = error.retry_after
+        if complete and time.monotonic() - began > SOUND_AFTER:
+            backoff.reset()
+        await backoff.wait(at_least)
 
 
-def _difference(known: dict[ObjectKey, str], listed: ObjectList) -> ObjectChanges:
-    """What a fresh list changes in `known`, which is brought up to date."""
-    current = {object_key(obj): obj for obj in listed.items}
-    deletes = [key for key in known if key not in current]
-    upserts = [o for key, o in current.items() if known.get(key) != o["metadata"]["resourceVersion"]]
-    known.clear()
-    known.update({key: o["metadata"]["resourceVersion"] for key, o in current.items()})
-    return ObjectChanges(upserts, deletes)
+def _unknown(known: dict[ObjectKey, str], items: list[Object], seen: set[ObjectKey]) -> list[Object]:
+    """Those of a page that are new or have changed; `known` is brought up to date, `seen` gets all of the page."""
+    upserts = []
+    for obj in items:
+        key, revision = object_key(obj), obj["metadata"]["resourceVersion"]
+        seen.add(key)
+        if known.get(key) != revision:
+            known[key] = revision
+            upserts.append(obj)
+    return upserts
+
+
+def _change(known: dict[ObjectKey, str], event: WatchEvent) -> ObjectChanges | None:
+    """What an event changes for a reader; None: nothing."""
+    if event.type is WatchType.BOOKMARK:
+        return None
+    key = object_key(event.object)
+    if event.type is WatchType.DELETED:
+        return ObjectChanges(deletes=[key]) if known.pop(key, None) is not None else None
+    known[key] = event.object["metadata"]["resourceVersion"]
+    return ObjectChanges(upserts=[event.object])

@@ -6,18 +6,22 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ciliate.kernel import syscall
+from ciliate.leadership import LEASE
 from ciliate.maps.map import Map
 from ciliate.model.endpoint import ENDPOINT_POLICIES, ENDPOINT_POLICY_MAP, NamedPort
 from ciliate.model.identity import IDENTITIES
 from ciliate.model.ipcache import IPCACHE, IPCACHE_MAP
 from ciliate.model.kinds import CILIUM_NETWORK_POLICY
 from ciliate.model.policy import POLICY_MAP, POLICY_REVISIONS, RULE_SETS, Direction
+from ciliate.model.policy_report import EMPTY, PREFIX, PolicyDigest, read_report
+from ciliate.store import NotFoundError, Store
 
 from tests.node.policy_node import LIMIT, Node, agent_of, mounted, running, until, web_policy
 
@@ -61,17 +65,35 @@ async def test_a_policy_is_enforced_and_named(tmp_path: Path, bpffs: Path) -> No
         ]
 
 
-async def test_the_object_says_on_which_nodes_it_is_enforced(tmp_path: Path, bpffs: Path) -> None:
-    async with running(tmp_path, bpffs) as node:
-        await node.apply(web_policy(egress=[{"toFQDNs": [{"matchName": "a.b"}]}]))
-        store = node.host.store
+async def test_the_node_reports_what_it_has_realised(tmp_path: Path, bpffs: Path) -> None:
+    """One digest a kind, of all objects as they are: what the operator and `ciliate apply --wait` go by."""
+
+    async def reported(store: Store, digest: PolicyDigest) -> None:
         async with asyncio.timeout(LIMIT):
-            while not (await store.get(CILIUM_NETWORK_POLICY, "web", "default")).get("status", {}).get("nodes"):
+            while True:
+                with suppress(NotFoundError):
+                    report = read_report(await store.get(LEASE, f"{PREFIX}n1", "kube-system"))
+                    if report.get("CiliumNetworkPolicy", EMPTY) == str(digest):
+                        return
                 await asyncio.sleep(0.01)
-        status = (await store.get(CILIUM_NETWORK_POLICY, "web", "default"))["status"]
-        entry = {"generation": 1, "enforced": True, "unsupported": ["spec.egress[0].toFQDNs"], "message": ""}
-        assert status["nodes"] == {"n1": entry}
-        assert [(c["type"], c["status"]) for c in status["conditions"]] == [("Valid", "True")]
+
+    async with running(tmp_path, bpffs) as node:
+        store, digest = node.host.store, PolicyDigest()
+        await reported(store, digest)
+        for policy in (web_policy(), {**web_policy(), "metadata": {"name": "b", "namespace": "default"}}):
+            await node.apply(policy)
+            stored = await store.get(CILIUM_NETWORK_POLICY, policy["metadata"]["name"], "default")
+            digest.put(stored["metadata"]["name"], stored["metadata"]["uid"], 1)
+            await reported(store, digest)
+        await node.replace({**stored, "spec": web_policy(port="8080")["spec"]})
+        digest.put("b", stored["metadata"]["uid"], 2)
+        await reported(store, digest)
+        await store.delete(CILIUM_NETWORK_POLICY, "b", "default")
+        digest.remove("b")
+        await reported(store, digest)
+        await store.delete(LEASE, f"{PREFIX}n1", "kube-system")
+    async with running(tmp_path, bpffs) as node:
+        await reported(node.host.store, digest)
 
 
 async def test_an_invalid_policy_is_not_enforced_and_says_why(tmp_path: Path, bpffs: Path) -> None:

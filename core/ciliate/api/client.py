@@ -1,4 +1,4 @@
-"""A blocking client of an API socket, for the CLI and tests."""
+"""A blocking client of an API socket, for the CLI and tests: over the socket itself, or any other connection to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,18 +24,26 @@ class NotServedError(ApiError):
         super().__init__(503, f"{path}: {reason}; is the process running? `ciliate status` shows them")
 
 
+class Connection(Protocol):
+    """A stream of bytes to an API socket, wherever that is. All but `close` may raise OSError."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of it."""
+
+    def recv(self, most: int, /) -> bytes:
+        """Some bytes, none at the end."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 class Client:
     """One connection. Calls raise ApiError with the server's status and message."""
 
-    def __init__(self, path: Path | str, timeout: float | None = 30.0) -> None:
+    def __init__(self, path: Path | str, timeout: float | None = 30.0, connection: Connection | None = None) -> None:
+        """connection: one that leads to the socket at `path`, which is then only what errors speak of."""
         self._path = Path(path)
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout)
-        try:
-            self._socket.connect(str(path))
-        except OSError as error:
-            self._socket.close()
-            raise NotServedError(self._path, error.strerror or str(error)) from error
+        self._socket: Connection = _connected(self._path, timeout) if connection is None else connection
 
     def __enter__(self) -> Client:
         return self
@@ -63,6 +71,13 @@ class Client:
         if answer.body is not None:
             yield answer.body
 
+    def answers(self, call: Call) -> Iterator[Answer]:
+        """All answers to a call as they come, refusals among them: what a go-between passes on."""
+        self._send(call)
+        while (answer := self._receive()).more:
+            yield answer
+        yield answer
+
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
@@ -78,6 +93,12 @@ class Client:
             raise NotServedError(self._path, error.strerror or str(error)) from error
 
     def _read(self) -> Answer:
+        answer = self._receive()
+        if answer.status >= 400:
+            raise ApiError(answer.status, str(answer.body))
+        return answer
+
+    def _receive(self) -> Answer:
         try:
             (length,) = LENGTH.unpack(self._exactly(LENGTH.size))
             answer = _ANSWER.decode(self._exactly(length))
@@ -85,8 +106,6 @@ class Client:
             raise NotServedError(self._path, "no answer in time") from error
         except OSError as error:
             raise NotServedError(self._path, error.strerror or str(error)) from error
-        if answer.status >= 400:
-            raise ApiError(answer.status, str(answer.body))
         return answer
 
     def _exactly(self, count: int) -> bytes:
@@ -97,6 +116,17 @@ class Client:
                 raise NotServedError(self._path, "the connection ended before the answer")
             parts += part
         return bytes(parts)
+
+
+def _connected(path: Path, timeout: float | None) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(timeout)
+    try:
+        connection.connect(str(path))
+    except OSError as error:
+        connection.close()
+        raise NotServedError(path, error.strerror or str(error)) from error
+    return connection
 
 
 class NodeClient(Client):

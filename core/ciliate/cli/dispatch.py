@@ -19,6 +19,10 @@ from ciliate.api.routes import ApiError
 from ciliate.config import ConfigError
 from ciliate.store import StoreError
 
+CONTEXT, KUBECONFIG = "CILIATE_CONTEXT", "CILIATE_KUBECONFIG"
+"""Which cluster elsewhere is meant; the options --context and --kubeconfig of every command set them."""
+_EVERYWHERE = {"--context": CONTEXT, "--kubeconfig": KUBECONFIG}
+
 
 class CommandError(Exception):
     """A command can't go on; the message is all that the user sees, and the exit status is 1."""
@@ -26,7 +30,7 @@ class CommandError(Exception):
 
 def run(program: str, group: str, summary: str, arguments: list[str] | None = None) -> NoReturn:
     """Find the command that the first words name, run it, and exit with its status."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = _without_options_of_all(sys.argv[1:] if arguments is None else arguments)
     points = {point.name: point for point in entry_points(group=group)}
     names = _leading_words(words)
     for count in range(len(names), 0, -1):
@@ -53,6 +57,23 @@ def _left(_: BrokenPipeError) -> SystemExit:
     """The reader of our output has gone (`| head`): end as a program that a SIGPIPE ends, without a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return SystemExit(141)
+
+
+def _without_options_of_all(words: list[str]) -> list[str]:
+    """Take out what may stand in every command, before or after its name; the environment tells the command of it."""
+    end = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    own = iter(words[:end])
+    for word in own:
+        option, separator, value = word.partition("=")
+        if option not in _EVERYWHERE:
+            kept.append(word)
+            continue
+        if not separator and not (value := next(own, "")):
+            print(f"{option} needs a value", file=sys.stderr)
+            raise SystemExit(2)
+        os.environ[_EVERYWHERE[option]] = value
+    return kept + words[end:]
 
 
 def _leading_words(words: list[str]) -> list[str]:
@@ -94,7 +115,7 @@ def _print_help(program: str, summary: str, points: dict[str, EntryPoint], prefi
         exact = points.get(start + first)
         nested = sorted({n.split(".")[1] for n in below if n.startswith(first + ".")})
         print(f"  {first:<14} {_summary(exact) if exact else ', '.join(nested)}")
-    print(f"\n`{place} COMMAND --help` tells about one.")
+    print(f"\n`{place} COMMAND --help` tells about one. All take --context and --kubeconfig: a cluster elsewhere.")
 
 
 def _summary(point: EntryPoint) -> str:

@@ -50,11 +50,18 @@ class Rule(Row, frozen=True):
         if not self.kind:
             return f"{self.name} ({self.direction})" if self.direction else self.name
         owner = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {owner} {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Where in its object the rule is: `spec.ingress[0]`, `(default deny, ingress)`; of a default, its name."""
+        if not self.kind:
+            return self.name
         if self.index == DEFAULT_DENY:
-            spec = "" if self.spec_index < 0 else f" specs[{self.spec_index}]"
-            return f"{self.kind} {owner}{spec} (default deny, {self.direction})"
+            spec = "" if self.spec_index < 0 else f"specs[{self.spec_index}] "
+            return f"{spec}(default deny, {self.direction})"
         spec = "spec" if self.spec_index < 0 else f"specs[{self.spec_index}]"
-        return f"{self.kind} {owner} {spec}.{self.direction}[{self.index}]"
+        return f"{spec}.{self.direction}[{self.index}]"
 
 
 class RuleSet(Row, frozen=True):

@@ -110,7 +110,7 @@ class Tables:
         return True
 
     async def run(self) -> None:
-        """Flush for ever, and keep the file's copy up to date."""
+        """Flush for ever, and keep the file's copy up to date; a few rows at a time, so that others get their turn."""
         while True:
             await asyncio.sleep(FLUSH_INTERVAL)
             while self._unflushed and self._flush_some():

@@ -14,6 +14,7 @@ from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINT_POLICIES, ENDPOINT
 from ciliate.model.event import PACKETS_MAP
 from ciliate.model.ipam import NODE_RANGES, Ipam
 from ciliate.model.ipcache import claims_table
+from ciliate.model.kinds import POD
 from ciliate.store import ObjectKey
 
 from ciliate_cni import claims, conflist, datapath, labels
@@ -23,6 +24,7 @@ from ciliate_cni.config import CniConfig
 from ciliate_cni.conntrack import Collector
 from ciliate_cni.datapath import Datapath
 from ciliate_cni.deletequeue import DeleteQueue
+from ciliate_cni.endpoint_objects import EndpointObjects
 from ciliate_cni.endpoints import EndpointMaps, Endpoints
 from ciliate_cni.flowlimits import FlowLimits
 from ciliate_cni.host import HostDevice, HostPair, address_changes
@@ -76,6 +78,8 @@ class Agent:
         self.context.spawn("pods", self.pods.follow_pods)
         self.context.spawn("namespaces", self.pods.follow_namespaces)
         self.context.spawn("network", self._run)
+        if self.config.endpoint_objects:
+            self.context.spawn("endpoint-objects", EndpointObjects(self.context).run)
 
     def stop(self) -> None:
         """The socket goes, so that the shim queues deletions at once; all that serves packets stays."""
@@ -189,6 +193,7 @@ class Agent:
             activity=self._activity,
             observe=self.metrics.call,
             not_ready=self._reasons,
+            explain=self._explain,
         )
         if done := await verbs.delete_queued():
             self.context.log.info("deletions from while the agent was down", done=done)
@@ -302,6 +307,14 @@ class Agent:
         if self.policies.stale:
             reasons = [*reasons, "nobody writes the table endpoint_policies: is the plugin policy enabled and healthy?"]
         return reasons
+
+    def _explain(self, key: ObjectKey, sentence: str) -> None:
+        """Say in an Event why a pod is not connected, if it is a pod of the cluster."""
+        pod = self.pods.known(key, "")
+        if pod is not None:
+            metadata = {"name": key.name, "namespace": key.namespace, "uid": pod["metadata"].get("uid", "")}
+            about = {"apiVersion": POD.api_version, "kind": POD.kind, "metadata": metadata}
+            self.context.recorder.warn(about, "PodNotConnected", sentence)
 
     def _states(self) -> dict[str, int]:
         """Endpoints by Cilium's names of their states."""

@@ -30,6 +30,10 @@ class CniConfig(Section):
     """Seconds that an ADD waits for the Pod object; then the endpoint starts as reserved:init."""
     policy_timeout: float = 10.0
     """Seconds that an ADD waits for the endpoint's policy to be in the kernel; then it is undone."""
+    endpoint_objects: bool = True
+    """Write a CiliumEndpoint for each pod: other nodes learn its identity from it."""
+    endpoint_gc_interval: float = 300.0
+    """Operator: seconds between two looks for CiliumEndpoints whose pod is gone; 0: they are left."""
     programs: str = ""
     """Folder of the compiled BPF objects; empty: the one that comes with Ciliate."""
     conntrack_interval: float = 10.0

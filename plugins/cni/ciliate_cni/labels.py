@@ -10,7 +10,7 @@ from msgspec import structs
 
 Object = Mapping[str, Any]
 _CLUSTER = "io.cilium.k8s.policy.cluster"
-_SERVICE_ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
+SERVICE_ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
 _NAMESPACE = "io.kubernetes.pod.namespace"
 _NAMESPACE_LABEL = "io.cilium.k8s.namespace.labels."
 
@@ -23,9 +23,14 @@ def labels_of(pod: Object, namespace: Object | None, cluster: str) -> tuple[str,
         for key, value in (namespace["metadata"].get("labels") or {}).items():
             labels[_NAMESPACE_LABEL + str(key)] = _text(value)
     labels[_NAMESPACE] = meta.get("namespace", "")
-    labels[_SERVICE_ACCOUNT] = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    labels[SERVICE_ACCOUNT] = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
     labels[_CLUSTER] = cluster
     return tuple(sorted(f"k8s:{key}={value}" for key, value in labels.items()))
+
+
+def is_added(key: str) -> bool:
+    """Whether a label's key is one of those that `labels_of` adds to the pod's own."""
+    return key in (_CLUSTER, SERVICE_ACCOUNT, _NAMESPACE) or key.startswith(_NAMESPACE_LABEL)
 
 
 def named_ports_of(pod: Object) -> tuple[NamedPort, ...]:

@@ -19,18 +19,20 @@ from ciliate.tables.spec import TableSpec
 
 from ciliate_cni.agent import CLAIMS, Agent
 from ciliate_cni.api import routes
+from ciliate_cni.collection import EndpointCollection
 from ciliate_cni.config import CniConfig
 from ciliate_cni.endpoints import RESERVES
 
 
 class CniPlugin(Plugin):
-    """Connects containers to the node and keeps their endpoints."""
+    """In the agent: connects containers, keeps their endpoints. In the operator: deletes stale objects of endpoints."""
 
     name = "cni"
     description = "CNI server, endpoints and the node's programs"
     config = CniConfig
     needs = ("ipam",)
     needs_same_process = ("ipam",)
+    roles = ("agent", "operator")
     essential = True
 
     def __init__(self) -> None:
@@ -51,6 +53,10 @@ class CniPlugin(Plugin):
     @hookimpl
     def ciliate_setup(self, context: Context) -> None:
         """Open what is kept, then start."""
+        if context.node.role == "operator":
+            context.lead("endpoints", lambda: EndpointCollection(context).run())
+            context.health.ready()
+            return
         self._agent = Agent(context)
         self._agent.start()
 

@@ -9,6 +9,15 @@ from ciliate.model.kinds import NAMESPACE, POD
 from ciliate.store import Object, ObjectKey, Store, follow, object_key
 
 Changed = Callable[[ObjectKey], None]
+_POD = POD.only(
+    "metadata.labels",
+    "metadata.annotations",
+    "spec.serviceAccountName",
+    "spec.serviceAccount",
+    "spec.containers[].ports",
+    "spec.initContainers[].ports",
+)
+_NAMESPACE = NAMESPACE.only("metadata.labels")
 
 
 class Pods:
@@ -26,12 +35,15 @@ class Pods:
 
     async def follow_pods(self) -> None:
         """Keep `pods`, for ever."""
-        async for changes in follow(self._store, POD, fields={"spec.nodeName": self._node}):
-            for key in changes.deletes:
-                self.pods.pop(key, None)
+        left = set(self.pods)  # of an earlier life of the task: gone, if they are not in the whole list
+        async for changes in follow(self._store, _POD, fields={"spec.nodeName": self._node}):
             for pod in changes.upserts:
                 self.pods[object_key(pod)] = pod
+                left.discard(object_key(pod))
+            for key in [*changes.deletes, *(left if changes.complete else ())]:
+                self.pods.pop(key, None)
             if changes.complete:
+                left.clear()
                 self.complete.add(POD.kind)
             self._wake()
             for pod in changes.upserts:
@@ -39,12 +51,15 @@ class Pods:
 
     async def follow_namespaces(self) -> None:
         """Keep `namespaces`, for ever."""
-        async for changes in follow(self._store, NAMESPACE):
-            for key in changes.deletes:
-                self.namespaces.pop(key.name, None)
+        left = set(self.namespaces)
+        async for changes in follow(self._store, _NAMESPACE):
             for namespace in changes.upserts:
                 self.namespaces[object_key(namespace).name] = namespace
+                left.discard(object_key(namespace).name)
+            for name in [*(key.name for key in changes.deletes), *(left if changes.complete else ())]:
+                self.namespaces.pop(name, None)
             if changes.complete:
+                left.clear()
                 self.complete.add(NAMESPACE.kind)
             self._wake()
             for namespace in changes.upserts:

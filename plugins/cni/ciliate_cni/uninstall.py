@@ -1,14 +1,22 @@
 """Taking the plugin off a node: nothing of it is left in the runtime's folders, the kernel or the run folder.
 
-`python -m ciliate_cni.uninstall --config FILE`, with the agent stopped. Pods lose their network.
+`ciliate-dbg cleanup`, with the agent stopped, takes all of Ciliate off: maps, run folder and state too. Pods lose their
+network. `python -m ciliate_cni.uninstall --config FILE` leaves those for a later start.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+import typer
+from ciliate.api.server import ApiServer, SocketInUseError
+from ciliate.cli.cluster import CLUSTERS
+from ciliate.cli.dispatch import CommandError
+from ciliate.cli.processes import ConfigOption, SetOption, config_path
 from ciliate.config import core_config, load_settings
 from ciliate.places import node_place
 from ciliate.programs.attach import detach_tcx
@@ -47,6 +55,43 @@ def uninstall(config: CniConfig, run_dir: Path, bpffs: Path) -> None:
         (bpffs / "links").rmdir()
     (Path(config.socket) if config.socket else run_dir / "cni.sock").unlink(missing_ok=True)
     shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
+
+
+def cleanup(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Don't ask.")] = False,
+) -> None:
+    """Take Ciliate off this node: devices, programs, maps, what runtimes were told, state. Pods lose their network."""
+    settings = load_settings(config_path(config), overrides or ())
+    place = node_place(core_config(settings), "agent", "agent")
+    if not force and not typer.confirm(f"Remove all of Ciliate from node {place.name}? Its pods lose their network"):
+        raise typer.Exit(1)
+    try:
+        ApiServer(place.run_dir / "agent.sock").claim()  # until this process ends: no agent starts meanwhile
+    except SocketInUseError as error:
+        raise CommandError(f"the agent runs: {error}") from error
+    uninstall(settings.section("cni", CniConfig), place.run_dir, place.bpffs)
+    _remove_pins(place.bpffs)
+    _remove_folder(place.state_dir)
+    _remove_folder(place.run_dir, keep=(CLUSTERS.name,))
+    print(f"node {place.name}: nothing of Ciliate is left")
+
+
+def _remove_pins(bpffs: Path) -> None:
+    """All of our folder of the bpffs: maps live as long as their pins."""
+    for path in sorted(bpffs.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    if bpffs.is_dir():
+        bpffs.rmdir()
+
+
+def _remove_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    with suppress(OSError):  # not empty: what is kept; or it is where something was mounted
+        folder.rmdir()
 
 
 def main() -> None:

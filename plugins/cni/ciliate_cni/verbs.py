@@ -56,6 +56,7 @@ class Verbs:
     activity: Activity = field(default_factory=Activity)
     observe: Callable[[str, str, float], None] = lambda verb, outcome, seconds: None
     not_ready: Callable[[], list[str]] = list
+    explain: Callable[[ObjectKey, str], None] = lambda pod, sentence: None  # why a pod is not connected
     _alone: NamedLocks = field(default_factory=NamedLocks)
 
     async def handle(self, request: Request, caller: Caller) -> Answer:
@@ -105,7 +106,13 @@ class Verbs:
 
     async def _carry_out(self, call: Call, request: Request, caller: Caller) -> dict[str, Any] | None:
         if call.command == "ADD":
-            return await self._add(call, request, caller)
+            try:
+                return await self._add(call, request, caller)
+            except (CniError, KernelError, IpamError, TableFileError) as error:
+                if not caller.gone:
+                    pod = ObjectKey(call.args.get("K8S_POD_NAMESPACE", ""), call.args.get("K8S_POD_NAME", ""))
+                    self.explain(pod, str(error))
+                raise
         if call.command == "DEL":
             await self._delete(call)
             self.queue.settle(*request.attachment)

@@ -44,14 +44,16 @@ def assign(
         for cidr in wish.cidrs:
             if problem := _claim(name, cidr, result.ledger, taken):
                 problems.setdefault(name, []).append(problem)
-    blocked = [*avoid, *(ipaddress.ip_network(a) for wish in nodes.values() for a in wish.addresses)]
+    blocked = [*avoid, *(a for wish in nodes.values() for a in map(_network, wish.addresses) if a is not None)]
     for name, wish in sorted(nodes.items()):
         if not wish.serve:
             continue
-        if name in problems:
-            result.errors[name] = "; ".join(problems[name])  # what a node uses already is not changed under it
-            continue
         mine = [cidr for cidr, owner in result.ledger.items() if owner == name]
+        if name in problems:
+            result.errors[name] = "; ".join(problems[name])
+            if set(pools) <= {ipaddress.ip_network(cidr).version for cidr in mine}:
+                result.cidrs[name] = mine  # somebody has edited its object: it has what the ledger says
+            continue  # else what a node uses already is not changed under it
         cidrs = [cidr for cidr in wish.cidrs if cidr in mine] + [cidr for cidr in mine if cidr not in wish.cidrs]
         for family, (cidr_pools, size) in pools.items():
             if any(ipaddress.ip_network(cidr).version == family for cidr in cidrs):
@@ -82,6 +84,13 @@ def _claim(name: str, cidr: str, ledger: dict[str, str], taken: list[IPNetwork])
     ledger[cidr] = name
     taken.append(network)
     return ""
+
+
+def _network(address: str) -> IPNetwork | None:
+    try:
+        return ipaddress.ip_network(address)
+    except ValueError:
+        return None
 
 
 def _free(pools: Iterable[IPNetwork], size: int, taken: Iterable[IPNetwork]) -> IPNetwork | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 
 from ciliate.context import Context
@@ -13,7 +12,7 @@ from ciliate.store import follow
 
 from ciliate_ipam.config import IpamSection, cluster_pools, networks
 from ciliate_ipam.host_networks import HostNetwork, is_within, overlaps, read_host_networks
-from ciliate_ipam.ledger import hand_out, operator_error, pod_cidrs
+from ciliate_ipam.ledger import READ, family_of, hand_out, operator_error, pod_cidrs
 
 POOL = "cluster-pool"
 
@@ -43,17 +42,18 @@ class ClusterPool:
                         await self._ask(name, operator_error(node))
                     else:
                         self._waiting_for = ""
-                        yield [PodRange(cidr=cidr, pool=POOL) for cidr in cidrs if _family(cidr) in self._pools]
+                        yield [PodRange(cidr=cidr, pool=POOL) for cidr in cidrs if family_of(cidr) in self._pools]
 
     def _lacks(self, cidrs: list[str]) -> bool:
-        return not set(self._pools) <= {_family(cidr) for cidr in cidrs}
+        return not set(self._pools) <= {family_of(cidr) for cidr in cidrs}
 
     async def _ask(self, name: str, error: str) -> None:
         """See to it that the node gets its ranges; its object's next change shows them. Raises NotReadyError."""
         if self._config.cluster_pool_assigned_by == "agent":
             host = await self._context.worker.call(read_host_networks)
             avoid = [network for network in host if not is_within(network, self._allowed)]
-            answers = await hand_out(self._context.store, self._pools, {name}, [known.network for known in avoid])
+            networks = [known.network for known in avoid]
+            answers = await hand_out(self._context.store, self._pools, {name}, networks, self._context.node.namespace)
             error = self._with_overlaps(answers.get(name, ""), avoid)
         self._waiting_for = error or f"the operator, to write spec.ipam.podCIDRs of ciliumnode {name}"
         self._context.health.not_ready(self._waiting_for, "ranges")
@@ -70,27 +70,34 @@ class ClusterPool:
 
     async def operate(self) -> None:
         """See `IpamDriver.operate`."""
-        async with aclosing(follow(self._context.store, CILIUM_NODE)) as followed:  # type: ignore[type-var]
+        async with aclosing(follow(self._context.store, READ)) as followed:  # type: ignore[type-var]
             seen: dict[str, list[str]] = {}
+            uids: dict[str, str] = {}
             started = False
             async for change in followed:
                 cidrs = {node["metadata"]["name"]: pod_cidrs(node) for node in change.upserts}
                 new = {name for name, held in cidrs.items() if self._lacks(held) or seen.get(name) != held}
                 seen.update(cidrs)
+                uids.update({node["metadata"]["name"]: node["metadata"]["uid"] for node in change.upserts})
                 for key in change.deletes:
                     seen.pop(key.name, None)
+                    uids.pop(key.name, None)
                 if started and not new and not change.deletes:
                     continue
                 started = True  # nodes that went away while no operator was there free their ranges now
-                for name, error in (await hand_out(self._context.store, self._pools, new)).items():
-                    if error:
-                        self._context.log.error("node gets no range", node=name, reason=error)
+                await self._hand_out(new, uids)
+
+    async def _hand_out(self, names: set[str], uids: Mapping[str, str]) -> None:
+        namespace = self._context.node.namespace
+        answers = await hand_out(self._context.store, self._pools, names, namespace=namespace)
+        for name, error in answers.items():
+            if error:
+                self._context.log.error("node gets no range", node=name, reason=error)
+                kind = {"apiVersion": CILIUM_NODE.api_version, "kind": CILIUM_NODE.kind}
+                about = {**kind, "metadata": {"name": name, "uid": uids.get(name, "")}}
+                self._context.recorder.warn(about, "NoPodRange", error)
 
     def status(self) -> dict[str, str]:
         """See `IpamDriver.status`."""
         pools = {f"ipv{f}": f"{' '.join(map(str, cidrs))} by /{size}" for f, (cidrs, size) in self._pools.items()}
         return {**pools, "waiting for": self._waiting_for} if self._waiting_for else pools
-
-
-def _family(cidr: str) -> int:
-    return ipaddress.ip_network(cidr).version

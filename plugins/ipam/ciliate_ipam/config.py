@@ -31,6 +31,8 @@ class IpamSection(Section):
     """Seconds for which a released address is not given out again while there is another."""
     allow_overlap: str | list[str] = ""
     """Prefixes of this machine that pod ranges may overlap with, because it is known to do no harm."""
+    nodes_gc_interval: float = 300.0
+    """Seconds between two looks for CiliumNodes whose node is gone; 0: they are left."""
     options: dict[str, Any] = {}
     """For drivers of other packages."""
 

@@ -6,7 +6,9 @@ agents at once, the second to write must look again. A node's object is changed 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -18,6 +20,7 @@ from ciliate_ipam.assignment import Assignment, NodeWish, Pools, assign
 
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps", True, ("cm",), has_status=False)
 NAMESPACE, NAME, KEY = "kube-system", "ciliate-ipam", "ranges"
+READ = CILIUM_NODE.only("spec.ipam.podCIDRs", "spec.addresses", "status.ipam")
 
 
 class LedgerError(Exception):
@@ -25,42 +28,47 @@ class LedgerError(Exception):
 
 
 async def hand_out(
-    store: Store, pools: Pools, names: set[str] | None = None, avoid: Iterable[IPNetwork] = ()
+    store: Store,
+    pools: Pools,
+    names: set[str] | None = None,
+    avoid: Iterable[IPNetwork] = (),
+    namespace: str = NAMESPACE,
 ) -> dict[str, str]:
     """Give ranges to the nodes of these names (None: all) that lack one. The errors by node; empty: it has all.
 
-    Raises LedgerError, UnavailableError.
+    namespace: of the ledger. Raises LedgerError, StoreError. Whenever this is ended, the ledger holds all that any node
+    was told; what was not told yet, the next call tells.
     """
     while True:
-        held, revision = await _read(store)
-        nodes = {n["metadata"]["name"]: n for n in (await store.list(CILIUM_NODE)).items}
+        held, revision = await _read(store, namespace)
+        nodes = {n["metadata"]["name"]: n for n in (await store.list(READ)).items}
         wishes = {name: _wish(node, names is None or name in names) for name, node in nodes.items()}
         result = assign(pools, held, wishes, avoid)
-        if result.ledger != held and not await _write(store, result.ledger, revision):
+        if result.ledger != held and not await _write(store, result.ledger, revision, namespace):
             continue
         await _tell(store, nodes, result)
         return result.errors
 
 
-async def _read(store: Store) -> tuple[dict[str, str], str]:
+async def _read(store: Store, namespace: str) -> tuple[dict[str, str], str]:
     """(range to node, revision; empty if there is no ledger)."""
     try:
-        found = await store.get(CONFIG_MAP, NAME, NAMESPACE)
+        found = await store.get(CONFIG_MAP, NAME, namespace)
     except NotFoundError:
         return {}, ""
     try:
         held = msgspec.json.decode(found["data"][KEY], type=dict[str, str])
     except (KeyError, TypeError, msgspec.MsgspecError) as error:
         raise LedgerError(
-            f"configmap {NAMESPACE}/{NAME} holds no ledger of pod ranges ({error!r}); delete it:"
+            f"configmap {namespace}/{NAME} holds no ledger of pod ranges ({error!r}); delete it:"
             " it is made anew from the CiliumNodes"
         ) from None
     return held, found["metadata"]["resourceVersion"]
 
 
-async def _write(store: Store, held: Mapping[str, str], revision: str) -> bool:
+async def _write(store: Store, held: Mapping[str, str], revision: str, namespace: str) -> bool:
     """Replace the ledger of a revision; False if somebody else was first."""
-    metadata = {"name": NAME, "namespace": NAMESPACE}
+    metadata = {"name": NAME, "namespace": namespace}
     obj: Object = {"apiVersion": "v1", "kind": "ConfigMap", "data": {KEY: msgspec.json.encode(held).decode()}}
     try:
         if revision:
@@ -73,42 +81,28 @@ async def _write(store: Store, held: Mapping[str, str], revision: str) -> bool:
 
 
 def _wish(node: Object, serve: bool) -> NodeWish:
-    spec = node.get("spec") or {}
-    addresses = [a["ip"] for a in spec.get("addresses") or () if a.get("type") in ("InternalIP", "ExternalIP")]
-    return NodeWish(list((spec.get("ipam") or {}).get("podCIDRs") or ()), addresses, serve)
+    listed = _get(node, ("spec", "addresses"))
+    addresses = [a for a in listed if isinstance(a, dict)] if isinstance(listed, list) else []
+    own = [str(a.get("ip")) for a in addresses if a.get("type") in ("InternalIP", "ExternalIP")]
+    return NodeWish(pod_cidrs(node), own, serve)
 
 
 async def _tell(store: Store, nodes: dict[str, Object], result: Assignment) -> None:
     """Write ranges and errors into the nodes' objects, where they differ."""
     for name, cidrs in result.cidrs.items():
-        node = nodes[name]
-        if cidrs != _wish(node, True).cidrs:
-            nodes[name] = await _change(store, node, "update", ("spec", "ipam", "podCIDRs"), cidrs)
-    path = ("status", "ipam", "operator-status", "error")
+        if cidrs != _get(nodes[name], ("spec", "ipam", "podCIDRs")):
+            await _change(store, nodes[name], {"spec": {"ipam": {"podCIDRs": cidrs}}})
     for name, error in result.errors.items():
-        node = nodes[name]
-        if node and error != (_get(node, path) or ""):
-            await _change(store, node, "update_status", path, error)
+        if error != operator_error(nodes[name]):
+            status = {"ipam": {"operator-status": {"error": error}}}
+            await _change(store, nodes[name], {"status": status}, status=True)
 
 
-async def _change(store: Store, node: Object, method: str, path: tuple[str, ...], value: Any) -> Object:
-    """Set one field of a node's object, whatever else changes in it meanwhile; empty if the node is gone."""
-    while True:
-        branch = node
-        for part in path[:-1]:
-            branch = branch.setdefault(part, {})
-        branch[path[-1]] = value
-        try:
-            changed: Object = await getattr(store, method)(node)
-        except ConflictError:
-            try:
-                node = await store.get(CILIUM_NODE, node["metadata"]["name"])
-            except NotFoundError:
-                return {}
-        except NotFoundError:
-            return {}
-        else:
-            return changed
+async def _change(store: Store, node: Object, changes: Object, status: bool = False) -> None:
+    """Set some of a node's object, whatever else changes in it meanwhile. One that is gone, or another, stays."""
+    metadata = {key: node["metadata"][key] for key in ("name", "uid")}
+    with suppress(NotFoundError, ConflictError):
+        await store.patch(CILIUM_NODE, {"metadata": metadata, **changes}, status)
 
 
 def _get(node: Object, path: tuple[str, ...]) -> Any:
@@ -124,5 +118,14 @@ def operator_error(node: Object) -> str:
 
 
 def pod_cidrs(node: Object) -> list[str]:
-    """The ranges that a node's object holds."""
-    return _wish(node, True).cidrs
+    """The ranges that a node's object holds. What somebody has edited into something else is a text that is none."""
+    found = _get(node, ("spec", "ipam", "podCIDRs"))
+    return [str(one) for one in (found if isinstance(found, list) else [found]) if one is not None]
+
+
+def family_of(cidr: str) -> int:
+    """4, 6, or 0: not a range."""
+    try:
+        return ipaddress.ip_network(cidr).version
+    except ValueError:
+        return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Any
@@ -14,17 +15,20 @@ from ciliate.loading import load_driver
 from ciliate.model.ipam import ADDRESSES, NODE_RANGES, Ipam, IpamDriver, NotReadyError, PodRange
 from ciliate.model.kinds import CILIUM_NODE
 from ciliate.plugin import Plugin
-from ciliate.store import Kind, follow
+from ciliate.store import Kind, Object, follow
 from ciliate.tables.spec import TableSpec
 
 from ciliate_ipam import node_object
 from ciliate_ipam.allocator import Allocator
+from ciliate_ipam.collection import NodeCollection
 from ciliate_ipam.config import IpamSection, networks
 from ciliate_ipam.host_networks import node_addresses, overlaps, read_host_networks
 from ciliate_ipam.ledger import CONFIG_MAP
 
 _ADDRESSES_EVERY = 30.0
 """Seconds between two looks at this machine's addresses."""
+_ANEW_EVERY = 10
+"""Looks after which they are written though they are the same: somebody may have edited the object."""
 
 
 class IpamPlugin(Plugin):
@@ -49,8 +53,10 @@ class IpamPlugin(Plugin):
         self._context = context
         self._driver: IpamDriver = load_driver("ciliate.ipam", context.config.mode)(context)
         self._allocator: Allocator | None = None
+        self._published: Object | None = None
         if context.node.role == "operator":
-            context.spawn("operator", self._driver.operate)
+            context.lead("ranges", self._driver.operate)
+            context.lead("nodes", lambda: NodeCollection(context).run())
             context.health.ready()
             return
         config: IpamSection = context.config
@@ -107,15 +113,17 @@ class IpamPlugin(Plugin):
                     " ranges under `ipam:`, or, if it does no harm, list the prefix in ipam.allow_overlap"
                 )
 
-    async def _publish(self) -> None:
+    async def _publish(self, anew: bool = False) -> None:
+        """Say what this node is, if that has changed, or `anew`."""
         assert self._allocator is not None
         host = await self._context.worker.call(read_host_networks)
-        await node_object.publish(
+        self._published = await node_object.publish(
             self._context.store,
             self._context.node.name,
             node_addresses(host),
             self._allocator.ranges(),
             own_ranges=not self._driver.operator_assigns,
+            known=None if anew else self._published,
         )
 
     async def _publish_when_deleted(self) -> None:
@@ -124,10 +132,10 @@ class IpamPlugin(Plugin):
         async with aclosing(changes) as followed:  # type: ignore[type-var]
             async for change in followed:
                 if change.deletes:
-                    await self._publish()
+                    await self._publish(anew=True)
 
     async def _publish_often(self) -> None:
         """Make this node's object, and keep its addresses true."""
-        while True:
-            await self._publish()
+        for count in itertools.count():
+            await self._publish(anew=count % _ANEW_EVERY == 0)
             await asyncio.sleep(_ADDRESSES_EVERY)

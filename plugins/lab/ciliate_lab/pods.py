@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ciliate.cli.cluster import Cluster
+from ciliate.cli.cluster import LocalCluster
 from ciliate.model.kinds import POD
 from ciliate.store import AlreadyExistsError, NotFoundError, Object, Store
 
@@ -28,7 +28,7 @@ async def open_store(lab: LabPlace) -> AsyncIterator[Store]:
     """The lab's store, for the time of a command. Raises LabError if there is no such lab."""
     if not lab.config.exists():
         raise LabError(f"no lab {lab.name!r}; `ciliate lab up --name {lab.name}` starts one")
-    store = Cluster(lab.name, lab.config).open_store()
+    store = LocalCluster(lab.name, lab.config).open_store()
     try:
         yield store
     finally:

@@ -33,7 +33,7 @@ LOOK = 0.1
 class ProcessSpec(msgspec.Struct, frozen=True):
     """What to run, and where."""
 
-    name: str  # operator, agent, kubelet
+    name: str  # operator, relay, agent, kubelet, hubble
     node: str  # "" for the cluster's own
     argv: list[str]
     namespace: str  # network namespace, by name

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 import typer
-from ciliate.cli.cluster import NameOption, NodeOption, find_cluster
+from ciliate.cli.cluster import LocalCluster, NameOption, NodeOption, find_cluster
 from ciliate.cli.dispatch import CommandError
 from ciliate.cli.node import OutputOption, print_rows
 from ciliate.cli.processes import ConfigOption, SetOption, config_path
@@ -49,7 +49,10 @@ def _plan(path: Path | None, flags: list[str]) -> Plan:
 
 def processes(name: NameOption = "lab", node: NodeOption = "", output: OutputOption = "table") -> None:
     """List the processes of a machine's node, and how they fare."""
-    run_dir = find_cluster(name).socket(node).parent
+    cluster = find_cluster(name)
+    if not isinstance(cluster, LocalCluster):
+        raise CommandError(f"the processes of cluster {cluster.name} are containers: `ciliate status` shows them")
+    run_dir = cluster.socket(node).parent
     state = read_state(run_dir)
     if state is None:
         raise CommandError(f"{run_dir}: no supervisor has run here; start one with `ciliate node`")

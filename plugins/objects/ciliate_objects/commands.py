@@ -62,7 +62,7 @@ def apply(
             for manifest in sorted(manifests, key=_namespaces_first):
                 await apply_one(store, kinds, reviewers, manifest, namespace, outcome)
             if wait:
-                await _wait_for_all(store, outcome, timeout)
+                await _wait_for_all(store, outcome, timeout, config.cluster.namespace)
 
     asyncio.run(run())
     if not manifests:
@@ -74,8 +74,8 @@ def _namespaces_first(manifest: Manifest | BadManifest) -> bool:
     return not (isinstance(manifest, Manifest) and manifest.obj["kind"] == NAMESPACE.kind)
 
 
-async def _wait_for_all(store: Store, outcome: Outcome, timeout: float) -> None:
-    waits = [wait_for(store, kind, obj, timeout) for kind, obj in outcome.stored]
+async def _wait_for_all(store: Store, outcome: Outcome, timeout: float, namespace: str) -> None:
+    waits = [wait_for(store, kind, obj, timeout, namespace) for kind, obj in outcome.stored]
     for result in await asyncio.gather(*waits, return_exceptions=True):
         if isinstance(result, CommandError):
             outcome.fail("--wait", result)

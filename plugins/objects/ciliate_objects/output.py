@@ -88,6 +88,15 @@ def _addressing(family: str) -> Callable[[Object], str]:
     return show
 
 
+def _involved(event: Object) -> str:
+    about = at(event, "involvedObject") or {}
+    return f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
+
+
+def _enforcing(direction: str) -> Callable[[Object], str]:
+    return lambda obj: str(at(obj, "status", "policy", direction, "enforcing") or False).lower()
+
+
 def age(obj: Object, now: datetime.datetime | None = None) -> str:
     """How old an object is, as kubectl says it: 45s, 3m20s, 25m, 5h10m, 3d."""
     try:
@@ -113,6 +122,7 @@ def age(obj: Object, now: datetime.datetime | None = None) -> str:
 
 _AGE: Column = ("AGE", age)
 _VALID: Column = ("VALID", lambda policy: _condition("Valid", policy))
+_ENFORCED: Column = ("ENFORCED", lambda policy: _condition("Enforced", policy))
 
 _COLUMNS: dict[str, tuple[Column, ...]] = {
     "Pod": (
@@ -125,16 +135,25 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "Node": (("STATUS", lambda node: "Ready" if _condition("Ready", node) == "True" else "NotReady"), _AGE),
     "Namespace": (("STATUS", _text("status", "phase", empty="Active")), _AGE),
     "NetworkPolicy": (("POD-SELECTOR", _pod_selector), _AGE),
-    "CiliumNetworkPolicy": (_AGE, _VALID),
-    "CiliumClusterwideNetworkPolicy": (_AGE, _VALID),
+    "CiliumNetworkPolicy": (_AGE, _VALID, _ENFORCED),
+    "CiliumClusterwideNetworkPolicy": (_AGE, _VALID, _ENFORCED),
     "CiliumNode": (
         ("CILIUMINTERNALIP", _node_address("CiliumInternalIP")),
         ("INTERNALIP", _node_address("InternalIP")),
         _AGE,
     ),
+    "Event": (
+        ("LAST SEEN", lambda event: age({"metadata": {"creationTimestamp": event.get("lastTimestamp")}})),
+        ("TYPE", _text("type")),
+        ("REASON", _text("reason")),
+        ("OBJECT", _involved),
+        ("MESSAGE", _text("message")),
+    ),
     "CiliumIdentity": (("NAMESPACE", _text("metadata", "labels", "io.kubernetes.pod.namespace")), _AGE),
     "CiliumEndpoint": (
         ("SECURITY IDENTITY", _text("status", "identity", "id")),
+        ("INGRESS ENFORCEMENT", _enforcing("ingress")),
+        ("EGRESS ENFORCEMENT", _enforcing("egress")),
         ("ENDPOINT STATE", _text("status", "state")),
         ("IPV4", _addressing("ipv4")),
         ("IPV6", _addressing("ipv6")),

@@ -7,10 +7,12 @@ not wait for a round. If a round fails, the next one begins with everything anew
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Iterable, Iterator
 
 from ciliate.context import Context
 from ciliate.counters import Counters
+from ciliate.model.api_server import ApiServer
 from ciliate.model.endpoint import (
     ENDPOINT_POLICY_MAP,
     ENDPOINT_STAMPS_MAP,
@@ -19,7 +21,7 @@ from ciliate.model.endpoint import (
 )
 from ciliate.model.identity import CLUSTER_SCOPE, LOCAL_SCOPE, Reserved
 from ciliate.model.ipcache import IPCACHE_MAP, IpcacheClaim
-from ciliate.model.policy import POLICY_MAP, PolicyRevision
+from ciliate.model.policy import POLICY_MAP
 
 from ciliate_policy.allocator import Allocator, Labels
 from ciliate_policy.changes import Changes, EndpointPolicies, EngineOptions, LocalEndpoint
@@ -28,10 +30,11 @@ from ciliate_policy.config import PolicyConfig
 from ciliate_policy.engine import Engine
 from ciliate_policy.identities import LocalIdentities, world_identity
 from ciliate_policy.ipcache import ENDPOINTS, POLICY, Ipcache
-from ciliate_policy.ipcache_writer import IpcacheWriter
+from ciliate_policy.ipcache_writer import IpcacheWriter, content
 from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.records import Records
+from ciliate_policy.report import Report
 from ciliate_policy.rule_sets import FIRST, KEEP_UNUSED, RuleSets
 from ciliate_policy.rules import CidrGroup, Policy, PolicyKey
 from ciliate_policy.slices import sliced
@@ -67,8 +70,7 @@ class PolicyAgent:
         self.ipcache = Ipcache()
         self.endpoints: dict[int, Endpoint] = {}  # rows, by id
         self.waiting: dict[int, Endpoint] = {}  # rows that are to be entered into the engine
-        self.status_due: dict[PolicyKey, PolicyRevision] = {}
-        self.status_wake = asyncio.Event()
+        self.report = Report(context)
         self._relevant: dict[tuple[str, ...], Labels] = {}
         self._prefixes: dict[int, list[str]] = {}
         self._missing: set[str] = {*SOURCES, ENDPOINTS}
@@ -155,9 +157,19 @@ class PolicyAgent:
         self.engine.remove_group(name)
         self.wake()
 
-    def set_identity(self, number: int, labels: Labels) -> None:
-        """A number of the cluster stands for some labels."""
-        self.allocator.learn(number, labels)
+    def set_api_servers(self, rows: Iterable[ApiServer]) -> None:
+        """Where the cluster's API server is."""
+        places = {row.address: row.place for row in rows}
+        outside = [ipaddress.ip_network(address) for address, place in places.items() if place == "outside"]
+        self.engine.set_api_servers("host" in places.values(), outside)
+        self.records.save_identities({int(Reserved.HOST): self.engine.labels[Reserved.HOST]})
+        self.wake()
+
+    def set_identity(self, number: int, labels: Labels, unused: bool = False) -> None:
+        """A number of the cluster stands for some labels. unused: the operator thinks that nobody has it."""
+        self.allocator.learn(number, labels, unused)
+        if unused and any(endpoint.identity == number for endpoint in self.engine.endpoints.values()):
+            self.allocator.use(number)
         self.records.save_identities({number: labels})
         self.engine.set_identity(number, labels)
         self._reconsider(labels)
@@ -222,7 +234,7 @@ class PolicyAgent:
         if self._writer is None or not self._realiser.is_ready(policies):
             self.engine.put_back(policies)
             return False
-        self._writer.write()
+        self._writer.write(0)
         done = Realised()
         self._realiser.point(Changes(endpoints={row.id: policies}), done)
         self._write_rows(done.endpoints.values())
@@ -237,6 +249,7 @@ class PolicyAgent:
         if identity is None or identity not in self.engine.labels:
             self._allocate(labels)
             return False
+        self.allocator.use(identity)
         self.waiting.pop(row.id, None)
         settled = self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
         if settled:
@@ -292,12 +305,14 @@ class PolicyAgent:
         """Realise what is decided, for ever. Begins, in every life of the task, with all that there is."""
         self._realiser = self._writer = None
         await self._known.wait()
+        left = await asyncio.to_thread(content, self._ipcache_map)
         await self._take_in()
         self.rule_sets.renew(self.records.rule_sets.rows)
         self._realiser = Realiser(
             self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self.records.save_rule_sets,
             self.config.audit,
         )  # fmt: skip
+        self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.records.ipcache, left)
         everything = self.engine.everything()
         self._changed |= self.engine.policies.keys() | self.records.policies()
         await self._round(everything)
@@ -338,6 +353,7 @@ class PolicyAgent:
         if not self.waiting:  # a pod without its new identity still has the policies of an earlier life
             async for _ in sliced(self._realiser.prune(done)):
                 pass
+        await self._write_claims()
         self._tidy_ipcache()
 
     async def _realise(self, changes: Changes, done: Realised) -> None:
@@ -355,12 +371,19 @@ class PolicyAgent:
             yield
 
     def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
+        """Write what policies and endpoints rely on; what others claim comes at the end of a round."""
+        assert self._writer is not None
         with self.records.commit():
             self._claim_prefixes(prefixes)
-            if self._writer is None:
-                self._writer = IpcacheWriter(self.ipcache, self._ipcache_map, self._peer_stamps, self.records.ipcache)
-            else:
-                self._writer.write()
+            self._writer.write(0)
+
+    async def _write_claims(self) -> None:
+        assert self._writer is not None
+        more = True
+        while more:
+            with self.records.commit():
+                more = self._writer.write()
+            await asyncio.sleep(0)
 
     def _claim_prefixes(self, prefixes: dict[Prefix, int | None]) -> None:
         for prefix, identity in prefixes.items():
@@ -372,7 +395,8 @@ class PolicyAgent:
                 self.claim(IpcacheClaim(prefix=text, identity=identity))
 
     def _tidy_ipcache(self) -> None:
-        if self._writer is not None and not self._writer.pruned and not self._unclaimed:
+        assert self._writer is not None
+        if not (self._writer.pruned or self._unclaimed or self.ipcache.pending):
             self._writer.prune()
             self.records.ipcache.complete()
 
@@ -384,10 +408,10 @@ class PolicyAgent:
         async for key, policy in sliced(iter(snapshot.items())):
             if policy is None:
                 self.records.revisions.delete((key.kind, key.namespace, key.name))
-                self.status_due.pop(key, None)
             else:
-                self.status_due[key] = self.records.policy_row(policy, revision, len(self.engine.selected(key)))
-        self.status_wake.set()
+                self.records.write_policy(policy, revision, len(self.engine.selected(key)))
+            self.report.note(key, policy)
+        self.report.publish()
 
     # Upkeep
 

@@ -5,19 +5,28 @@ An identity is a CiliumIdentity object, whose name is the number: whoever create
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ciliate.model.identity import CLUSTER_SCOPE
 from ciliate.model.kinds import CILIUM_IDENTITY
-from ciliate.store import AlreadyExistsError, NotFoundError, Store
+from ciliate.store import AlreadyExistsError, NotFoundError, Store, StoreError
 
 from ciliate_policy.identities import reserved_identities
 from ciliate_policy.labels import Label, parse_label
 
 Labels = tuple[str, ...]
+HEARTBEAT = "io.cilium.heartbeat"
+"""Annotation of an identity that the operator has found unused: since when. Without it, it is in use."""
+MISSES = 6
+"""How often a number is guessed before all are tried in order."""
+_LABEL_NAME = 63
+"""Characters of a label's name, behind its prefix, in Kubernetes."""
 
 
 class IdentityExhaustedError(Exception):
@@ -31,6 +40,8 @@ class Allocator:
         self._store = store
         self._numbers: defaultdict[Labels, set[int]] = defaultdict(set)
         self._labels: dict[int, Labels] = {}
+        self._unused: set[int] = set()  # numbers that will be deleted if nobody takes them into use
+        self._keeping: set[asyncio.Task[None]] = set()
         self._reserved = {labels: number for number, labels in reserved_identities().items()}
 
     def known(self, labels: Labels) -> int | None:
@@ -44,15 +55,18 @@ class Allocator:
         """Whether a number stands for something in the cluster."""
         return number in self._labels
 
-    def learn(self, number: int, labels: Labels) -> None:
-        """A number stands for some labels."""
+    def learn(self, number: int, labels: Labels, unused: bool = False) -> None:
+        """A number stands for some labels. unused: it will be deleted if nobody takes it into use."""
         self.forget(number)
+        if unused:
+            self._unused.add(number)
         self._labels[number] = labels
         self._numbers[labels].add(number)
 
     def forget(self, number: int) -> Labels | None:
         """A number is free again; the labels that it stood for."""
         labels = self._labels.pop(number, None)
+        self._unused.discard(number)
         if labels is not None:
             self._numbers[labels].discard(number)
             if not self._numbers[labels]:
@@ -80,6 +94,21 @@ class Allocator:
             " leave labels that differ from pod to pod out of identities with policy.labels"
         )
 
+    def use(self, number: int) -> None:
+        """A pod has this number: one that was found unused is told not to be so any more.
+
+        If that can't be said now, the operator sees it by the pod's CiliumEndpoint.
+        """
+        if number in self._unused:
+            self._unused.discard(number)
+            task = asyncio.get_running_loop().create_task(self._keep(number))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+
+    async def _keep(self, number: int) -> None:
+        with suppress(StoreError):
+            await self._store.patch(CILIUM_IDENTITY, heartbeat({"metadata": {"name": str(number)}}, None))
+
     async def _learn_from_store(self, number: int) -> None:
         """Another node was faster; the watch may tell later what its number stands for."""
         try:
@@ -90,21 +119,43 @@ class Allocator:
             self.learn(*found)
 
     def _free(self) -> Iterator[int]:
-        """Candidates: those above the highest known one first: a number freed lately is not given out at once."""
+        """Candidates: those above the highest known one first: a number freed lately is not given out at once.
+
+        Nodes that want one at the same moment look further apart after each miss.
+        """
         highest = max(self._labels, default=CLUSTER_SCOPE.start - 1)
+        for miss in range(MISSES):
+            number = highest + 1 + random.randrange(4**miss)
+            if number in CLUSTER_SCOPE and number not in self._labels:
+                yield number
         above, below = range(highest + 1, CLUSTER_SCOPE.stop), range(CLUSTER_SCOPE.start, highest)
-        return (number for number in itertools.chain(above, below) if number not in self._labels)
+        yield from (number for number in itertools.chain(above, below) if number not in self._labels)
 
 
 def identity_object(number: int, labels: Labels) -> dict[str, Any]:
-    """The CiliumIdentity of a number."""
+    """The CiliumIdentity of a number. Its metadata has the labels that Kubernetes allows, for people to select by."""
     parsed = [parse_label(text) for text in labels]
+    shown = [one for one in parsed if one.source == "k8s" and len(one.key.rpartition("/")[2]) <= _LABEL_NAME]
     return {
         "apiVersion": CILIUM_IDENTITY.api_version,
         "kind": CILIUM_IDENTITY.kind,
-        "metadata": {"name": str(number), "labels": {one.key: one.value for one in parsed if one.source == "k8s"}},
+        "metadata": {"name": str(number), "labels": {one.key: one.value for one in shown}},
         "security-labels": {f"{one.source}:{one.key}": one.value for one in parsed},
     }
+
+
+def is_unused(obj: Mapping[str, Any]) -> bool:
+    """Whether the operator has found an identity unused."""
+    return HEARTBEAT in (obj["metadata"].get("annotations") or {})
+
+
+def heartbeat(obj: Mapping[str, Any], since: str | None) -> dict[str, Any]:
+    """The change that says since when an identity is unused, or (None) that it is in use.
+
+    If the object has a revision, the change is to that one alone.
+    """
+    named = {key: obj["metadata"][key] for key in ("name", "uid", "resourceVersion") if key in obj["metadata"]}
+    return {"metadata": {**named, "annotations": {HEARTBEAT: since}}}
 
 
 def identity_of_object(obj: Mapping[str, Any]) -> tuple[int, Labels] | None:

@@ -72,6 +72,10 @@ class CidrIdentities:
         old = self._groups.pop(name, None)
         return self._regroup([old]) if old is not None else set()
 
+    def mark(self, label: str, networks: Iterable[IPNetwork]) -> set[Prefix]:
+        """Have exactly these prefixes carry a label, beside what selectors make of them; the regions that change."""
+        return self._index.put(label, [(network, ()) for network in networks])
+
     def update(self, touched: Set[Prefix]) -> RegionUpdate:
         """Work out the identities of regions."""
         update = RegionUpdate()

@@ -17,3 +17,5 @@ class PolicyConfig(Section):
     labels: list[str] = msgspec.field(default_factory=list)  # [!][source:]regex, before the default label filter
     ipv4: bool = True
     ipv6: bool = True
+    identity_gc_interval: float = 900.0  # seconds between two looks for identities that nobody uses; 0: none
+    identity_heartbeat_timeout: float = 1800.0  # seconds that one must be unused to be deleted

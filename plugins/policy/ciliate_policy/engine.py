@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import cast
 
+from ciliate.model.base import IPNetwork
 from ciliate.model.identity import Reserved
 from ciliate.model.policy import Direction, Rule
 
@@ -195,6 +196,13 @@ class Engine:
     def remove_group(self, name: str) -> None:
         """Forget a CIDR group: it has no members now."""
         self._apply_regions(self.cidrs.remove_group(name))
+
+    def set_api_servers(self, on_host: bool, outside: Iterable[IPNetwork]) -> None:
+        """Where the API server is, if not on another node: this host, or addresses outside, are it too."""
+        host = {Reserved.HOST.label, Reserved.KUBE_APISERVER.label} if on_host else {Reserved.HOST.label}
+        if set(self.labels[Reserved.HOST]) != host:
+            self.set_identity(Reserved.HOST, tuple(sorted(host)))
+        self._apply_regions(self.cidrs.mark(Reserved.KUBE_APISERVER.label, outside))
 
     def _apply_regions(self, touched: Set[Prefix]) -> None:
         update = self.cidrs.update(touched)

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing
 from typing import Any
 
 from ciliate.context import Context
+from ciliate.model.api_server import API_SERVERS
 from ciliate.model.endpoint import ENDPOINTS
 from ciliate.model.ipcache import CLAIMANTS, IpcacheClaim, claims_table
 from ciliate.model.kinds import CILIUM_CIDR_GROUP, CILIUM_IDENTITY
-from ciliate.store import Kind, Object, ObjectKey, StoreError, follow
+from ciliate.store import Kind, Object, ObjectKey, follow, object_key
 
 from ciliate_policy.agent import PolicyAgent
-from ciliate_policy.allocator import identity_of_object
+from ciliate_policy.allocator import identity_of_object, is_unused
 from ciliate_policy.ipcache import ENDPOINTS as LOCAL
 from ciliate_policy.ipcache import POLICY, address_of
-from ciliate_policy.objects import POLICY_KINDS, read_cidr_group, read_policy
+from ciliate_policy.objects import POLICY_KINDS, is_large, read_cidr_group, read_policy
 from ciliate_policy.rules import PolicyKey
 from ciliate_policy.slices import sliced
-from ciliate_policy.status import write_status
 
-BATCH = 50
-"""Objects read between two looks at what else is to be done: a few milliseconds."""
-LARGE = 200
-"""Rule elements from which on an object is read in a thread: 5 ms."""
+IDENTITY = CILIUM_IDENTITY.only("security-labels", "metadata.annotations")
 UPKEEP_SECONDS = 300.0
 Put = Callable[[Object], Coroutine[Any, Any, None]]
 
@@ -37,13 +34,14 @@ def start(context: Context, agent: PolicyAgent) -> None:
     _spawn(
         context, agent, CILIUM_CIDR_GROUP, lambda obj: _group(context, agent, obj), lambda k: agent.remove_group(k.name)
     )
-    _spawn(context, agent, CILIUM_IDENTITY, lambda obj: _identity(agent, obj), lambda key: _identity_gone(agent, key))
+    _spawn(context, agent, IDENTITY, lambda obj: _identity(agent, obj), lambda key: _identity_gone(agent, key))
     context.spawn("endpoints", lambda: follow_endpoints(context, agent))
     for claimant in CLAIMANTS:
         if claimant != POLICY:
             context.spawn(f"claims-{claimant}", _claims_factory(context, agent, claimant))
+    context.spawn("api-servers", lambda: follow_api_servers(context, agent))
     context.spawn("work", agent.work)
-    context.spawn("status", lambda: write_statuses(context, agent))
+    context.spawn("report", agent.report.run)
     context.spawn("upkeep", lambda: upkeep(agent))
 
 
@@ -61,41 +59,27 @@ async def follow_objects(
     remove: Callable[[ObjectKey], None],
 ) -> None:
     """Tell the agent of all objects of a kind, then of every change. `known` outlives a restart of the task."""
-    first = True
+    left = set(known)  # of an earlier life of the task: gone, if they are not in the whole list
+    complete = False
     async with aclosing(follow(context.store, kind)) as batches:  # type: ignore[type-var]
         async for changes in batches:
-            present = {_object_key(obj) for obj in changes.upserts}
-            gone = [key for key in known if first and key not in present] + list(changes.deletes)
-            for key in gone:
+            async for obj in sliced(iter(changes.upserts)):
+                known.add(object_key(obj))
+                left.discard(object_key(obj))
+                await put(obj)
+            for key in [*changes.deletes, *(left if changes.complete else ())]:
                 known.discard(key)
                 remove(key)
-            for count, obj in enumerate(changes.upserts, 1):
-                known.add(_object_key(obj))
-                await put(obj)
-                if count % BATCH == 0:
-                    await asyncio.sleep(0)
-            if changes.complete and first:
-                first = False
+            if changes.complete and not complete:
+                complete, left = True, set()
                 agent.complete(kind.kind)
 
 
-def _object_key(obj: Object) -> ObjectKey:
-    return ObjectKey(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-
-
 async def _policy(agent: PolicyAgent, obj: Object) -> None:
-    if _is_large(obj):
+    if is_large(obj):
         agent.set_policy(await asyncio.to_thread(read_policy, obj, agent.cluster))
     else:
         agent.set_policy(read_policy(obj, agent.cluster))
-
-
-def _is_large(obj: Object) -> bool:
-    """Whether reading it would hold the loop for longer than a slice."""
-    specs = obj.get("specs")
-    lists = [obj.get("spec"), *(specs if isinstance(specs, list) else ())]
-    sizes = (len(part) for spec in lists if isinstance(spec, dict) for part in spec.values() if isinstance(part, list))
-    return sum(sizes) > LARGE
 
 
 def _policy_gone(agent: PolicyAgent, kind: Kind) -> Callable[[ObjectKey], None]:
@@ -112,7 +96,7 @@ async def _group(context: Context, agent: PolicyAgent, obj: Object) -> None:
 async def _identity(agent: PolicyAgent, obj: Object) -> None:
     found = identity_of_object(obj)
     if found is not None:
-        agent.set_identity(*found)
+        agent.set_identity(*found, unused=is_unused(obj))
 
 
 def _identity_gone(agent: PolicyAgent, key: ObjectKey) -> None:
@@ -147,44 +131,34 @@ async def follow_claims(context: Context, agent: PolicyAgent, claimant: str) -> 
     async with aclosing(reader.changes()) as batches:
         async for changes in batches:
             if changes.snapshot:
-                agent.ipcache.replace(claimant, _sound(context, claimant, changes.upserts))
+                wanted = {claim.prefix for claim in changes.upserts}
+                gone = [prefix for prefix in agent.ipcache.prefixes(claimant) if prefix not in wanted]
             else:
-                for claim in _sound(context, claimant, changes.upserts):
-                    agent.ipcache.put(claimant, claim)
-                for prefix in changes.deletes:
-                    agent.ipcache.remove(claimant, prefix)
+                gone = changes.deletes
+            async for prefix in sliced(iter(gone)):
+                agent.ipcache.remove(claimant, prefix)
+            async for claim in sliced(_sound(context, claimant, changes.upserts)):
+                agent.ipcache.put(claimant, claim)
             agent.wait_for_claims(claimant, changes.complete or reader.epoch == 0)
 
 
-def _sound(context: Context, claimant: str, claims: list[IpcacheClaim]) -> list[IpcacheClaim]:
+async def follow_api_servers(context: Context, agent: PolicyAgent) -> None:
+    """Tell the agent where the API server is. A table that nobody writes has nothing to say."""
+    reader = context.tables.reader(API_SERVERS)
+    async with aclosing(reader.changes()) as batches:
+        async for _ in batches:
+            agent.set_api_servers(reader.rows.values())
+
+
+def _sound(context: Context, claimant: str, claims: list[IpcacheClaim]) -> Iterator[IpcacheClaim]:
     """Claims whose prefix is one; the others are named in the log."""
-    sound = []
     for claim in claims:
         try:
             address_of(claim.prefix)
         except ValueError as error:
             context.log.error("claim of an address left out", claimant=claimant, prefix=claim.prefix, reason=str(error))
         else:
-            sound.append(claim)
-    return sound
-
-
-async def write_statuses(context: Context, agent: PolicyAgent) -> None:
-    """Write what is realised into the policies' status. An outage of the store is waited out."""
-    kinds = {kind.kind: kind for kind in POLICY_KINDS}
-    while True:
-        await agent.status_wake.wait()
-        agent.status_wake.clear()
-        while agent.status_due:
-            key, row = next(iter(agent.status_due.items()))
-            try:
-                await write_status(context.store, kinds[key.kind], row, context.node.name)
-            except StoreError as error:
-                context.log.warning("status of a policy not written", policy=str(key), reason=str(error))
-                await asyncio.sleep(1.0)
-                continue
-            if agent.status_due.get(key) is row:
-                del agent.status_due[key]
+            yield claim
 
 
 async def upkeep(agent: PolicyAgent) -> None:

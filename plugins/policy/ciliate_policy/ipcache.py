@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from ciliate.model.base import IPNetwork, pack_address, pack_prefix, unpack_address
+from ciliate.model.base import pack_address, pack_prefix, unpack_address
 from ciliate.model.identity import Reserved
 from ciliate.model.ipcache import (
     CLAIMANTS,
@@ -20,11 +21,11 @@ from ciliate.model.ipcache import (
 )
 
 from ciliate_policy.entries import Array
-from ciliate_policy.peers import covers
 
 ENDPOINTS = "endpoints"
 POLICY = "policy"
 HOST_BITS = 128
+_V4_BITS, _V4_MAPPED = 96, 0xFFFF
 
 
 class Address(NamedTuple):
@@ -48,14 +49,39 @@ def text_of(address: Address) -> str:
 class Ipcache:
     """Claims by claimant, and what they come to.
 
-    `put` and `remove` note which prefixes they touch; `merge` says what has changed there.
+    `put` and `remove` note which prefixes they touch; `merge` says what has changed there: first what this plugin and
+    the local endpoints claim, which policies in the kernel rely on, then as many of the others as are wanted.
     """
 
     def __init__(self) -> None:
         self.entries: dict[Address, IpcacheEntry] = {}
         self._claims: dict[str, dict[Address, IpcacheClaim]] = {name: {} for name in (ENDPOINTS, *CLAIMANTS)}
-        self._touched: set[Address] = set()
-        self._unresolved: dict[Address, IPNetwork] = {}
+        self._urgent: set[Address] = set()
+        self._touched: dict[Address, None] = {}  # in the order in which they were touched
+        self._unresolved: set[Address] = set()
+        self._unresolved_bits: Counter[int] = Counter()
+
+    @property
+    def pending(self) -> bool:
+        """Whether `merge` has more to say."""
+        return bool(self._urgent or self._touched)
+
+    def prefixes(self, claimant: str) -> list[str]:
+        """What a claimant claims."""
+        return [claim.prefix for claim in self._claims.get(claimant, {}).values()]
+
+    def forget(self) -> None:
+        """Have `merge` say all anew."""
+        self.entries.clear()
+        for claimant, claims in self._claims.items():
+            for address in claims:
+                self._touch(claimant, address)
+
+    def _touch(self, claimant: str, address: Address) -> None:
+        if claimant in (ENDPOINTS, POLICY):
+            self._urgent.add(address)
+        else:
+            self._touched[address] = None
 
     def put(self, claimant: str, claim: IpcacheClaim) -> None:
         """A claimant's word on a prefix. Raises ValueError if the prefix is none."""
@@ -63,10 +89,11 @@ class Ipcache:
         if claimant not in self._claims:
             self._claims[claimant] = {}
         self._claims[claimant][address] = claim
-        self._touched.add(address)
+        self._touch(claimant, address)
         if claim.unresolved and address not in self._unresolved:
-            self._unresolved[address] = ipaddress.ip_network(claim.prefix)
-            self._touched.update(self._claims[POLICY])
+            self._unresolved.add(address)
+            self._unresolved_bits[address.bits] += 1
+            self._touched.update(dict.fromkeys(self._claims[POLICY]))
 
     def remove(self, claimant: str, prefix: str) -> None:
         """A claimant takes its word back."""
@@ -74,26 +101,21 @@ class Ipcache:
         old = self._claims.get(claimant, {}).pop(address, None)
         if old is None:
             return
-        self._touched.add(address)
+        self._touch(claimant, address)
         if old.unresolved and not any(
             claims[address].unresolved for claims in self._claims.values() if address in claims
         ):
-            del self._unresolved[address]
-            self._touched.update(self._claims[POLICY])
+            self._unresolved.remove(address)
+            self._unresolved_bits[address.bits] -= 1
+            self._touched.update(dict.fromkeys(self._claims[POLICY]))
 
-    def replace(self, claimant: str, claims: Iterable[IpcacheClaim]) -> None:
-        """All of a claimant's words at once."""
-        wanted = {address_of(claim.prefix): claim for claim in claims}
-        for claim in [old for address, old in self._claims.get(claimant, {}).items() if address not in wanted]:
-            self.remove(claimant, claim.prefix)
-        for claim in wanted.values():
-            self.put(claimant, claim)
-
-    def merge(self) -> dict[Address, IpcacheEntry | None]:
-        """What is different now: entries by prefix, None for one that is gone."""
-        touched, self._touched = self._touched, set()
+    def merge(self, most: int | None = None) -> dict[Address, IpcacheEntry | None]:
+        """What is different now: entries by prefix, None for one that is gone. most: of the others; None: all."""
+        touched = [*self._urgent, *itertools.islice(self._touched, most)]
+        self._urgent = set()
         changed: dict[Address, IpcacheEntry | None] = {}
         for address in touched:
+            self._touched.pop(address, None)
             entry = self._decide(address)
             if entry != self.entries.get(address):
                 changed[address] = entry
@@ -106,19 +128,25 @@ class Ipcache:
     def _decide(self, address: Address) -> IpcacheEntry | None:
         for claimant in (ENDPOINTS, *CLAIMANTS, *sorted(set(self._claims) - {ENDPOINTS, *CLAIMANTS})):
             claim = self._claims[claimant].get(address)
-            if claim is not None and not (claimant == POLICY and self._in_pod_range(claim)):
+            if claim is not None and not (claimant == POLICY and self._in_pod_range(address)):
                 return IpcacheEntry(
                     prefix=text_of(address), identity=claim.identity, node=claim.node, unresolved=claim.unresolved,
                     claimant=claimant,
                 )  # fmt: skip
         return None
 
-    def _in_pod_range(self, claim: IpcacheClaim) -> bool:
+    def _in_pod_range(self, address: Address) -> bool:
         """A CIDR rule must not turn an address of a pod range, whose pod is unknown, into one of the outside."""
-        if not self._unresolved:
+        number = int.from_bytes(address.packed)
+        least = _V4_BITS if number >> 32 == _V4_MAPPED else 0  # of a prefix of its family
+        if address.bits == least:
             return False
-        network = ipaddress.ip_network(claim.prefix)
-        return network.prefixlen > 0 and any(covers(one, network) for one in self._unresolved.values())
+        for bits, count in self._unresolved_bits.items():
+            if count and least <= bits <= address.bits:
+                shift = HOST_BITS - bits
+                if Address(bits, (number >> shift << shift).to_bytes(16)) in self._unresolved:
+                    return True
+        return False
 
 
 def encode(entries: Mapping[Address, IpcacheEntry]) -> tuple[Array, Array]:

@@ -12,22 +12,33 @@ from ciliate.tables.table import TableWriter
 from ciliate_policy.ipcache import HOST_BITS, Address, Ipcache, encode, encode_keys, text_of
 from ciliate_policy.realise import EntryMap
 
+MOST = 300
+"""Entries that are written at a time: 5 ms."""
+
 
 class IpcacheWriter:
     """Writes what `merge` says has changed. What an earlier life left in the map is deleted by `prune` alone."""
 
-    def __init__(self, ipcache: Ipcache, entries: EntryMap, stamps: Counters, table: TableWriter[IpcacheEntry]) -> None:
+    def __init__(
+        self,
+        ipcache: Ipcache,
+        entries: EntryMap,
+        stamps: Counters,
+        table: TableWriter[IpcacheEntry],
+        left: dict[Address, bytes],
+    ) -> None:
+        """left: what `content` has found in the map. All is to be written anew, if it differs."""
         self._ipcache = ipcache
         self._entries = entries
         self._stamps = stamps
         self._table = table
-        self._left: dict[Address, bytes] | None = self._content()
-        ipcache.merge()
-        self._write(dict(ipcache.entries))
+        self._left: dict[Address, bytes] | None = left
+        ipcache.forget()
 
-    def write(self) -> None:
-        """Bring map and table up to date."""
-        self._write(self._ipcache.merge())
+    def write(self, most: int = MOST) -> bool:
+        """Bring map and table up to date: all that is urgent, and as many others; whether there is more."""
+        self._write(self._ipcache.merge(most))
+        return self._ipcache.pending
 
     def prune(self) -> int:
         """Once every claimant has said all: delete what nobody claims any more; how many entries."""
@@ -45,13 +56,6 @@ class IpcacheWriter:
     def pruned(self) -> bool:
         """Whether `prune` has been."""
         return self._left is None
-
-    def _content(self) -> dict[Address, bytes]:
-        keys, values = self._entries.items()
-        return {
-            Address(int(key["prefixlen"]), key["address"].tobytes()): value.tobytes()
-            for key, value in zip(keys, values, strict=True)
-        }
 
     def _write(self, changed: Mapping[Address, IpcacheEntry | None]) -> None:
         present = {address: entry for address, entry in changed.items() if entry is not None}
@@ -79,3 +83,12 @@ class IpcacheWriter:
             self._stamps.bump_all()
             return
         self._stamps.bump_many([peer_slot(address.packed) for address in addresses])
+
+
+def content(entries: EntryMap) -> dict[Address, bytes]:
+    """What the map holds. Takes milliseconds for each thousand entries."""
+    keys, values = entries.items()
+    return {
+        Address(int(key["prefixlen"]), key["address"].tobytes()): value.tobytes()
+        for key, value in zip(keys, values, strict=True)
+    }

@@ -22,6 +22,10 @@ POLICY_KINDS = (CILIUM_NETWORK_POLICY, CILIUM_CLUSTERWIDE_NETWORK_POLICY, NETWOR
 _KINDS = {(kind.api_version.partition("/")[0], kind.kind): kind for kind in POLICY_KINDS}
 
 
+LARGE = 200
+"""Rule elements from which on an object is to be read in a thread: 5 ms."""
+
+
 def policy_key(obj: Mapping[str, Any]) -> PolicyKey:
     """Which policy an object is."""
     metadata = _metadata(obj)
@@ -68,6 +72,14 @@ def read_cidr_group(obj: Mapping[str, Any]) -> tuple[CidrGroup, tuple[Finding, .
     except InvalidFieldError as error:
         findings.found.append(error.finding)
     return CidrGroup(str(metadata.get("name", "")), labels, tuple(dict.fromkeys(networks))), tuple(findings.found)
+
+
+def is_large(obj: Mapping[str, Any]) -> bool:
+    """Whether reading it would hold the loop for longer than a slice."""
+    specs = obj.get("specs")
+    lists = [obj.get("spec"), *(specs if isinstance(specs, list) else ())]
+    sizes = (len(part) for spec in lists if isinstance(spec, dict) for part in spec.values() if isinstance(part, list))
+    return sum(sizes) > LARGE
 
 
 def review(obj: Mapping[str, Any]) -> list[Finding]:

@@ -21,16 +21,22 @@ from ciliate.tables.spec import TableSpec
 from ciliate_policy import intake, objects
 from ciliate_policy.agent import PolicyAgent
 from ciliate_policy.config import PolicyConfig
+from ciliate_policy.operator.identities import IdentityCollection
+from ciliate_policy.operator.statuses import Statuses
 from ciliate_policy.views import PolicyViews
 
 
 class PolicyPlugin(Plugin):
-    """Network policy of the pods of a node."""
+    """In the agent: network policy of a node's pods. In the operator: policies' status, identities nobody uses."""
 
     name = "policy"
     description = "Decides who may talk to whom, and names the rule behind every verdict."
     config = PolicyConfig
+    roles = ("agent", "operator")
     essential = True
+
+    def __init__(self) -> None:
+        self._agent: PolicyAgent | None = None
 
     @hookimpl
     def ciliate_tables(self) -> Iterable[TableSpec[Any]]:
@@ -42,11 +48,18 @@ class PolicyPlugin(Plugin):
 
     @hookimpl
     def ciliate_setup(self, context: Context) -> None:
+        if context.node.role == "operator":
+            context.lead("statuses", lambda: Statuses(context).run())
+            context.lead("identities", IdentityCollection(context).run)
+            context.health.ready()
+            return
         self._agent = PolicyAgent(context)
         intake.start(context, self._agent)
 
     @hookimpl
     def ciliate_routes(self) -> Iterable[Route]:
+        if self._agent is None:
+            return []
         views = PolicyViews(self._agent)
         return [
             Route("GET", "/policy/explain", views.explain, "Verdict and rules for from, to and port."),

@@ -61,8 +61,8 @@ class Records:
         rows = self.endpoint_policies.rows.values()
         return {number for row in rows for number in (row.ingress_default, row.egress_default)}
 
-    def policy_row(self, policy: Policy, revision: int, selected: int) -> PolicyRevision:
-        """Write how far a policy is realised; the row."""
+    def write_policy(self, policy: Policy, revision: int, selected: int) -> None:
+        """How far a policy is realised."""
         key = policy.key
         row = PolicyRevision(
             kind=key.kind, namespace=key.namespace, name=key.name, uid=policy.uid, generation=policy.generation,
@@ -70,7 +70,6 @@ class Records:
             selected=selected,
         )  # fmt: skip
         self.revisions.put(row)
-        return row
 
     def policies(self) -> set[PolicyKey]:
         """The policies of which there are rows."""

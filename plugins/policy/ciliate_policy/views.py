@@ -182,7 +182,7 @@ class PolicyViews:
         if found:
             return self._endpoint(found[0].id, text)
         try:
-            pod = await self._agent.context.store.get(POD, name, namespace or "default")
+            pod = await self._agent.context.store.get(POD.only("status.podIP"), name, namespace or "default")
         except StoreError as error:
             raise ApiError(404, f"{text!r} is neither an address nor a pod known here: {error}") from error
         address = (pod.get("status") or {}).get("podIP")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
+from ciliate.fields import decoder
 from ciliate.model.kinds import KINDS
 from ciliate.store import (
     AlreadyExistsError,
@@ -20,6 +21,7 @@ from ciliate.store import (
     Object,
     ObjectKey,
     ObjectList,
+    Selection,
     StoreError,
     UnavailableError,
     WatchEvent,
@@ -27,15 +29,17 @@ from ciliate.store import (
     object_key,
 )
 
-from ciliate_store_local import objects, transaction
-from ciliate_store_local.config import parse_options
+from ciliate_store_local import merging, objects, transaction
+from ciliate_store_local.config import Options, parse_options
 from ciliate_store_local.opened import Opened
-from ciliate_store_local.transaction import Writing, resource
+from ciliate_store_local.transaction import Wanted, Writing, resource
 from ciliate_store_local.writer import Operation
 
 T = TypeVar("T")
 log = structlog.get_logger("store")
 
+_Step = Callable[[Kind, Object, Object], Object]
+"""(kind, an object's state, what is given) to its next state."""
 _NAME_TRIES = 16
 _BOOKMARK_SECONDS = 60.0
 
@@ -45,6 +49,8 @@ class LocalStore:
 
     Reads and writes have a thread each; nothing of them runs in the event loop but the copying of one object.
     """
+
+    options = Options
 
     def __init__(self, options: Mapping[str, Any], kinds: Sequence[Kind]) -> None:
         """Open the store, or make a new one (which begins with the namespaces default and kube-system).
@@ -58,6 +64,7 @@ class LocalStore:
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._closed = False
         self._opened: Opened | None = None
+        self._problem = ""
         try:
             self._open()
         except UnavailableError as error:
@@ -65,8 +72,17 @@ class LocalStore:
 
     def _open(self) -> Opened:
         if self._opened is None:
-            self._opened = Opened.open(self._options)
+            try:
+                self._opened = Opened.open(self._options)
+            except UnavailableError as error:
+                self._problem = str(error)
+                raise
+            self._problem = ""
         return self._opened
+
+    def problems(self) -> tuple[str, ...]:
+        """See `Store.problems`."""
+        return (self._problem,) if self._problem else ()
 
     async def _parts(self) -> Opened:
         """The open store; if it could not be opened before, it is tried again. Raises UnavailableError."""
@@ -85,18 +101,30 @@ class LocalStore:
         return await (await self._parts()).writer.run(operation)
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, fields: Mapping[str, str] | None = None
+        self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
     ) -> ObjectList:
         """See `Store.list`; ordered by namespace and name."""
-        return await self._read(transaction.read_all, kind, namespace, fields)
+        return await self._read(transaction.read_all, Wanted(kind, namespace, fields, labels))
+
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None
+    ) -> AsyncIterator[ObjectList]:
+        """See `Store.pages`. Memory is no matter on one machine: all is one page."""
+        yield await self.list(kind, namespace, fields, labels)
 
     async def watch(
-        self, kind: Kind, since: str, namespace: str | None = None, fields: Mapping[str, str] | None = None
+        self,
+        kind: Kind,
+        since: str,
+        namespace: str | None = None,
+        fields: Selection | None = None,
+        labels: Selection | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """See `Store.watch`. While only others' objects change there is a bookmark once a minute."""
         if not since.isascii() or not since.isdigit():
             raise InvalidError(f"revision {since!r} is not a number: take it from a list or an event of this store")
         after, told = int(since), time.monotonic()
+        wanted = Wanted(kind, namespace, fields, labels)
         wakeups = (await self._parts()).wakeups
         try:
             wakeups.listen()
@@ -105,7 +133,7 @@ class LocalStore:
         with wakeups.bell(resource(kind)) as bell:
             while True:
                 bell.clear()
-                events, reached, more = await self._read(transaction.read_changes, kind, after, namespace, fields)
+                events, reached, more = await self._read(transaction.read_changes, wanted, after)
                 for event in events:
                     yield event
                 if events:
@@ -125,7 +153,7 @@ class LocalStore:
         found = await self._read(transaction.read, kind, ObjectKey(namespace, name))
         if found is None:
             raise _not_found(kind, namespace, name)
-        return found
+        return decoder(kind.fields).decode(found)
 
     async def create(self, obj: Object) -> Object:
         """See `Store.create`. A status is not taken over if the kind has a status of its own: as in an API server."""
@@ -152,20 +180,44 @@ class LocalStore:
         """See `Store.update_status`. An update that changes nothing makes no revision."""
         return await self._change(obj, objects.status_updated)
 
-    async def _change(self, obj: Object, step: Callable[[Kind, Object, Object], Object]) -> Object:
+    async def patch(self, kind: Kind, changes: Object, status: bool = False) -> Object:
+        """See `Store.patch`. A patch that changes nothing makes no revision."""
+        changes, key = _copied(kind, changes), objects.named(kind, changes)
+
+        def step(_: Kind, old: Object, given: Object) -> Object:
+            objects.check_preconditions(kind, old, given["metadata"])
+            return self._stepped(kind, old, merging.patched(kind, old, given, status), status)
+
+        return await self._write(lambda writing: _changed(writing, kind, key, changes, step))
+
+    async def apply(self, obj: Object, owner: str, status: bool = False) -> Object:
+        """See `Store.apply`. What is applied again makes no revision."""
         kind, obj = self._checked(obj)
         key = object_key(obj)
 
+        def step(_: Kind, old: Object, given: Object) -> Object:
+            return self._stepped(kind, old, merging.applied(kind, old, given, owner, status), status)
+
         def operation(writing: Writing) -> Object:
-            old = writing.read(kind, key)
-            if old is None:
-                raise _not_found(kind, *key)
-            new = step(kind, old, obj)
-            if objects.is_finished(new):
-                return writing.remove(kind, new, old)
-            return old if new == old else writing.write(kind, new, old)
+            if status or writing.read(kind, key) is not None:
+                return _changed(writing, kind, key, obj, step)
+            first = objects.created(kind, obj, key.name)
+            return writing.write(kind, merging.applied(kind, first, obj, owner, status=False), None)
 
         return await self._write(operation)
+
+    @staticmethod
+    def _stepped(kind: Kind, old: Object, new: Object, status: bool) -> Object:
+        """The next state for what a merge has come to."""
+        objects.check_shape(kind, new)
+        owned = new["metadata"].get("managedFields")
+        result = (objects.status_updated if status else objects.updated)(kind, old, new)
+        return {**result, "metadata": {**result["metadata"], "managedFields": owned}} if owned else result
+
+    async def _change(self, obj: Object, step: _Step) -> Object:
+        kind, obj = self._checked(obj)
+        key = object_key(obj)
+        return await self._write(lambda writing: _changed(writing, kind, key, obj, step))
 
     async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> Object:
         """See `Store.delete`. The answer is the last state, or the state while finalizers are waited for."""
@@ -191,10 +243,7 @@ class LocalStore:
         if kind is None:
             known = ", ".join(sorted(f"{version} {name}" for version, name in self._kinds))
             raise InvalidError(f"unknown kind {obj.get('apiVersion')} {obj.get('kind')}; known are: {known}")
-        try:
-            copied = _copy(obj)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidError(f"{kind.kind}: the object can't be written as JSON: {error}") from None
+        copied = _copied(kind, obj)
         objects.check_shape(kind, copied, generate)
         return kind, copied
 
@@ -211,9 +260,27 @@ class LocalStore:
             self._reader.shutdown()
 
 
+def _changed(writing: Writing, kind: Kind, key: ObjectKey, given: Object, step: _Step) -> Object:
+    """Bring an object to its next state, which may be its end."""
+    old = writing.read(kind, key)
+    if old is None:
+        raise _not_found(kind, *key)
+    new = step(kind, old, given)
+    if objects.is_finished(new):
+        return writing.remove(kind, new, old)
+    return old if new == old else writing.write(kind, new, old)
+
+
+def _copied(kind: Kind, obj: Object) -> Object:
+    """A copy of what came from outside. Raises InvalidError."""
+    try:
+        return _copy(obj)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidError(f"{kind.kind}: the object can't be written as JSON: {error}") from None
+
+
 def _copy(obj: Object) -> Object:
-    copied: Object = msgspec.json.decode(msgspec.json.encode(obj))
-    return copied
+    return decoder(()).decode(msgspec.json.encode(obj))
 
 
 def _not_found(kind: Kind, namespace: str, name: str) -> StoreError:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from ciliate.store import ConflictError, InvalidError, Kind, Object
+from ciliate.store import ConflictError, InvalidError, Kind, Object, ObjectKey
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -60,6 +60,16 @@ def check_shape(kind: Kind, obj: Mapping[str, Any], generate: bool = False) -> N
     finalizers = meta.get("finalizers") or []
     if not isinstance(finalizers, list) or not all(isinstance(f, str) and f for f in finalizers):
         raise InvalidError(f"{where(kind, namespace, name)}: metadata.finalizers must be a list of strings")
+
+
+def named(kind: Kind, changes: Mapping[str, Any]) -> ObjectKey:
+    """The object that a patch is for. Raises InvalidError."""
+    meta = changes.get("metadata")
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str) or not meta["name"]:
+        raise InvalidError(f"{kind.kind}: a patch must say which object is meant: metadata.name is missing")
+    namespace = meta.get("namespace", "")
+    _check_namespace(kind, meta["name"], namespace)
+    return ObjectKey(namespace, meta["name"])
 
 
 def _check_name(kind: Kind, path: str, name: str) -> None:
@@ -134,6 +144,7 @@ def updated(kind: Kind, old: Object, obj: Object) -> Object:
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "resourceVersion",
+        "managedFields",
     ):
         meta.pop(key, None)
         if key in old_meta:

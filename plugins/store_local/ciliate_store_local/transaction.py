@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
+from ciliate.fields import ObjectDecoder, decoder, matches
 from ciliate.store import ExpiredError, InvalidError, Kind, Object, ObjectKey, ObjectList, WatchEvent, WatchType
 
 from ciliate_store_local.config import Options
-from ciliate_store_local.fields import matches
 
 _encode = msgspec.json.Encoder().encode
 _decode: msgspec.json.Decoder[Object] = msgspec.json.Decoder(Object)
@@ -33,24 +33,43 @@ def revision_now(connection: sqlite3.Connection) -> int:
     return found
 
 
-def read(connection: sqlite3.Connection, kind: Kind, key: ObjectKey) -> Object | None:
-    """One object, or None."""
+@dataclass(frozen=True)
+class Wanted:
+    """Which objects of a kind a reader wants, and what of them."""
+
+    kind: Kind
+    namespace: str | None = None
+    fields: Mapping[str, str] | None = None
+    labels: Mapping[str, str] | None = None
+
+    @property
+    def decoder(self) -> ObjectDecoder:
+        """How it gets them."""
+        return decoder(self.kind.fields)
+
+    def matches(self, body: bytes | None) -> bool:
+        """Whether an object as it is kept (None: there is none) is among them, but for its namespace."""
+        if body is None:
+            return False
+        return not (self.fields or self.labels) or matches(_decode.decode(body), self.fields, self.labels)
+
+
+def read(connection: sqlite3.Connection, kind: Kind, key: ObjectKey) -> bytes | None:
+    """One object as it is kept, or None."""
     row = connection.execute(
         "SELECT body FROM objects WHERE resource = ? AND namespace = ? AND name = ?", (resource(kind), *key)
     ).fetchone()
-    return _decode.decode(row[0]) if row else None
+    return row[0] if row else None
 
 
-def read_all(
-    connection: sqlite3.Connection, kind: Kind, namespace: str | None, fields: Mapping[str, str] | None
-) -> ObjectList:
+def read_all(connection: sqlite3.Connection, wanted: Wanted) -> ObjectList:
     """All objects of a kind, by namespace and name, and the revision of this transaction."""
-    query, values = "SELECT body FROM objects WHERE resource = ?", [resource(kind)]
-    if namespace is not None:
-        query, values = query + " AND namespace = ?", [*values, namespace]
+    query, values = "SELECT body FROM objects WHERE resource = ?", [resource(wanted.kind)]
+    if wanted.namespace is not None:
+        query, values = query + " AND namespace = ?", [*values, wanted.namespace]
     rows = connection.execute(query + " ORDER BY namespace, name", values)
-    objects = (_decode.decode(row[0]) for row in rows)
-    return ObjectList([obj for obj in objects if matches(obj, fields)], str(revision_now(connection)))
+    decode = wanted.decoder.decode
+    return ObjectList([decode(row[0]) for row in rows if wanted.matches(row[0])], str(revision_now(connection)))
 
 
 @dataclass
@@ -69,7 +88,8 @@ class Writing:
 
     def read(self, kind: Kind, key: ObjectKey) -> Object | None:
         """One object as this transaction has left it, or None."""
-        return read(self.connection, kind, key)
+        body = read(self.connection, kind, key)
+        return None if body is None else _decode.decode(body)
 
     def write(self, kind: Kind, new: Object, previous: Object | None) -> Object:
         """Put an object in place of `previous` (None: there was none). Raises InvalidError if it is too large."""
@@ -130,43 +150,37 @@ class Writing:
             self.connection.execute("UPDATE meta SET value = ? WHERE key = 'compacted'", (last_forgotten,))
 
 
-def read_changes(
-    connection: sqlite3.Connection, kind: Kind, after: int, namespace: str | None, fields: Mapping[str, str] | None
-) -> tuple[list[WatchEvent], int, bool]:
+def read_changes(connection: sqlite3.Connection, wanted: Wanted, after: int) -> tuple[list[WatchEvent], int, bool]:
     """(changes in order, the revision up to which they are all there is, whether more wait). Raises ExpiredError."""
     newest = revision_now(connection)
     compacted = connection.execute("SELECT value FROM meta WHERE key = 'compacted'").fetchone()[0]
     if after < compacted or after > newest:
         raise ExpiredError(
-            f"{kind.plural}: revision {after} is not kept; there are {compacted} to {newest}: list again"
+            f"{wanted.kind.plural}: revision {after} is not kept; there are {compacted} to {newest}: list again"
         )
     query, values = (
         "SELECT revision, type, body, previous FROM changes WHERE resource = ? AND revision > ?",
-        [resource(kind), after],
+        [resource(wanted.kind), after],
     )
-    if namespace is not None:
-        query, values = query + " AND namespace = ?", [*values, namespace]
+    if wanted.namespace is not None:
+        query, values = query + " AND namespace = ?", [*values, wanted.namespace]
     rows = connection.execute(f"{query} ORDER BY revision LIMIT {READ_AT_ONCE}", values).fetchall()
-    events = [event for row in rows if (event := _event(fields, *row)) is not None]
+    events = [event for row in rows if (event := _event(wanted, *row)) is not None]
     more = len(rows) == READ_AT_ONCE
     return events, rows[-1][0] if more else newest, more
 
 
-def _event(
-    fields: Mapping[str, str] | None, revision: int, change: str, body: bytes, previous: bytes | None
-) -> WatchEvent | None:
-    """A change as a reader with these fields sees it: objects come and go as they match."""
-    obj, kind_of_change = _decode.decode(body), WatchType(change)
-    if fields:
-        before = _decode.decode(previous) if previous else None
-        was = before is not None and matches(before, fields)
-        is_now = kind_of_change is not WatchType.DELETED and matches(obj, fields)
+def _event(wanted: Wanted, revision: int, change: str, body: bytes, previous: bytes | None) -> WatchEvent | None:
+    """A change as a reader sees it: objects come and go as they match."""
+    kind_of_change = WatchType(change)
+    if wanted.fields or wanted.labels:
+        was = wanted.matches(previous)
+        is_now = kind_of_change is not WatchType.DELETED and wanted.matches(body)
         if not was and not is_now:
             return None
-        if was and not is_now and before is not None:
-            if kind_of_change is not WatchType.DELETED:
-                obj = {**before, "metadata": {**before["metadata"], "resourceVersion": str(revision)}}
-            kind_of_change = WatchType.DELETED
-        else:
-            kind_of_change = WatchType.MODIFIED if was else WatchType.ADDED
-    return WatchEvent(kind_of_change, obj, str(revision))
+        if was and not is_now:
+            obj = wanted.decoder.decode(previous or b"")
+            obj["metadata"]["resourceVersion"] = str(revision)
+            return WatchEvent(WatchType.DELETED, obj, str(revision))
+        kind_of_change = WatchType.MODIFIED if was else WatchType.ADDED
+    return WatchEvent(kind_of_change, wanted.decoder.decode(body), str(revision))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +27,9 @@ def replace_agent(lab: Lab, program: str) -> str:
         for spec in specs
     ]
     lab.place.processes.write_bytes(msgspec.json.encode(changed))
-    lab.signal("supervisor", signal.SIGKILL)
-    old = lab.signal("agent", signal.SIGTERM)
+    old = lab.process("agent")["pid"]
+    os.kill(lab.status()["supervisor"]["pid"], signal.SIGKILL)
+    os.kill(old, signal.SIGTERM)
     Killer(lab, 0).resume()
     await_next(lab, old)
     with Client(lab.place.node(1).socket("agent")) as client:

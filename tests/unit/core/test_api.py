@@ -132,6 +132,7 @@ async def test_a_reader_that_leaves_ends_its_stream(tmp_path: Path) -> None:
     def peek() -> None:
         client = Client(server.path)
         next(client.stream("/endless"))
+        assert isinstance(client._socket, socket.socket)
         # A reset, so that the server's next write fails.
         client._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()

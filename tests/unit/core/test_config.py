@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ciliate.config import ConfigError, core_config, load_settings
+from ciliate.places import open_store
 from ciliate.plugin import Section
 
 from tests.unit.core.strangers import install
@@ -85,3 +86,17 @@ def test_the_environment_can_name_a_section_with_a_dash(tmp_path: Path, monkeypa
     environment = {"CILIATE_DENIED_FLOWS__MAX_SIZE": "9", "CILIATE_OTHER_THINGS__COUNT": "1"}
     settings = load_settings(None, environment=environment)
     assert settings.tree == {"denied-flows": {"max_size": 9}, "other_things": {"count": 1}}
+
+
+def test_an_option_of_the_store_is_refused_with_path_and_origin(tmp_path: Path) -> None:
+    file = write(tmp_path / "ciliate.yaml", f"store: {{path: {tmp_path}/store.sqlite, histroy: 5}}\n")
+    with pytest.raises(ConfigError, match=r"store\.histroy \(.*ciliate\.yaml\): unknown key; known are path, history"):
+        open_store(core_config(load_settings(file, (), {})))
+    wrong = load_settings(file, (), {"CILIATE_STORE__POLL": "often"})
+    del wrong.tree["store"]["histroy"]
+    with pytest.raises(ConfigError, match=r"store\.poll \(environment CILIATE_STORE__POLL\): Expected `float`"):
+        open_store(core_config(wrong))
+    with pytest.raises(ConfigError, match="history, history_bytes, object_bytes must be at least 1"):
+        open_store(core_config(load_settings(None, [f"store.path={tmp_path}/store.sqlite", "store.history=0"], {})))
+    with pytest.raises(ConfigError, match=r"store \(.*store.*\): must be a section"):
+        core_config(load_settings(None, ["store=local"], {}))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import entry_points
 
 import pytest
-from ciliate.cli.dispatch import run
+from ciliate.cli.dispatch import CONTEXT, KUBECONFIG, _without_options_of_all, run
 
 
 @pytest.mark.parametrize("group", ["ciliate.commands", "ciliate.dbg_commands"])
@@ -29,3 +30,30 @@ def test_help_lists_nested_commands_without_importing_them(capsys: pytest.Captur
         run("ciliate-dbg", "ciliate.dbg_commands", "Summary.", ["--help"])
     assert ended.value.code == 0
     assert "bpf" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "said"),
+    [
+        (["--context", "a", "status"], ["status"], ("a", None)),
+        (["status", "--context=a", "-o", "json", "--kubeconfig", "f"], ["status", "-o", "json"], ("a", "f")),
+        (
+            ["lab", "exec", "x", "--", "run", "--context", "b"],
+            ["lab", "exec", "x", "--", "run", "--context", "b"],
+            None,
+        ),
+    ],
+)
+def test_options_of_all_commands_may_stand_anywhere_but_behind_a_double_dash(
+    words: list[str], kept: list[str], said: tuple[str | None, str | None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", {})
+    assert _without_options_of_all(words) == kept
+    assert (os.environ.get(CONTEXT), os.environ.get(KUBECONFIG)) == (said or (None, None))
+
+
+def test_an_option_of_all_without_a_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("ciliate", "ciliate.commands", "Summary.", ["status", "--context"])
+    assert ended.value.code == 2
+    assert "--context needs a value" in capsys.readouterr().err

@@ -14,9 +14,11 @@ from ciliate.config import Settings
 from ciliate.host import Host
 from ciliate.model.ipam import NODE_RANGES, Ipam
 from ciliate.model.kinds import CILIUM_NODE, NODE
+from ciliate.recorder import EVENT
 from ciliate.store import Object, Store
+from ciliate_ipam import plugin
 from ciliate_ipam.host_networks import node_addresses, overlaps, read_host_networks
-from ciliate_ipam.ledger import CONFIG_MAP, hand_out, pod_cidrs
+from ciliate_ipam.ledger import CONFIG_MAP, hand_out, operator_error, pod_cidrs
 from ciliate_store_local.driver import LocalStore
 
 StartHost = Callable[..., Awaitable[Host]]
@@ -194,7 +196,77 @@ async def test_addresses_and_labels_of_the_kubernetes_node_are_taken_over(start:
     await ready(await start("n1"))
     found = await node(store, "n1", lambda n: len(n["spec"]["addresses"]) == 3)
     assert found["metadata"]["labels"] == {"zone": "z"}
+    assert [(o["kind"], o["uid"]) for o in found["metadata"]["ownerReferences"]] == [("Node", kube["metadata"]["uid"])]
     assert {"type": "InternalIP", "ip": "192.0.2.77"} in found["spec"]["addresses"]
+
+
+async def test_a_label_that_the_kubernetes_node_loses_goes_from_its_ciliumnode_too(
+    start: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin, "_ADDRESSES_EVERY", 0.05)
+    store = (await start("operator", role="operator")).store
+    labels = {"zone": "z", "rack": "r"}
+    kube = await store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": labels}})
+    await ready(await start("n1"))
+    await node(store, "n1", lambda n: n["metadata"]["labels"] == labels and bool(pod_cidrs(n)))
+    await store.patch(CILIUM_NODE, {"metadata": {"name": "n1", "labels": {"mine": "x"}}})
+    await store.update({**kube, "metadata": {**kube["metadata"], "labels": {"zone": "y"}}})
+    found = await node(store, "n1", lambda n: n["metadata"]["labels"].get("zone") == "y")
+    assert (found["metadata"]["labels"], len(pod_cidrs(found))) == ({"zone": "y", "mine": "x"}, 2)
+
+
+NONSENSE: list[Any] = [
+    {"ipam": {"podCIDRs": ["10.77.0.0/33"]}},
+    {"ipam": {"podCIDRs": "everything"}},
+    {"ipam": {"podCIDRs": [{"cidr": 1}, 7]}},
+    {"ipam": {"podCIDRs": []}},
+    {"ipam": "nonsense", "addresses": [{"type": "InternalIP", "ip": "300.1.1.1"}, 3]},
+    {"ipam": None, "addresses": "here"},
+    "nonsense",
+]
+
+
+@pytest.mark.parametrize("spec", NONSENSE)
+async def test_nonsense_in_a_nodes_object_is_put_right_and_keeps_no_other_node_from_its_ranges(
+    start: StartHost, spec: Any
+) -> None:
+    first = await start("n1")
+    ranges = [r.cidr for r in (await ready(first)).ranges()]
+    operator = await start("operator", role="operator")
+    current = await node(first.store, "n1")
+    await first.store.update({**current, "spec": spec})
+    await node(first.store, "n1", lambda n: isinstance(n["spec"], dict) and pod_cidrs(n) == ranges)
+    await ready(await start("n2"))
+    assert [r.cidr for r in (await ready(first)).ranges()] == ranges
+    assert not operator.ready()
+
+
+async def test_a_range_that_another_node_has_is_put_back_and_named(start: StartHost) -> None:
+    hosts = [await start("n1"), await start("n2")]
+    mine, other = [[r.cidr for r in (await ready(host)).ranges()] for host in hosts]
+    store = (await start("operator", role="operator")).store
+    current = await node(store, "n2")
+    await store.update({**current, "spec": {**current["spec"], "ipam": {"podCIDRs": mine}}})
+    await node(store, "n2", lambda n: pod_cidrs(n) == other)
+    async with asyncio.timeout(10):
+        while not (events := (await store.list(EVENT)).items):
+            await asyncio.sleep(0.01)
+    assert (events[0]["involvedObject"]["name"], events[0]["reason"]) == ("n2", "NoPodRange")
+    assert f"{mine[0]} overlaps with {mine[0]}, which node n1 has" in events[0]["message"]
+    await node(store, "n2", lambda n: not operator_error(n))
+    await node(store, "n1", lambda n: pod_cidrs(n) == mine)
+
+
+async def test_ciliumnodes_of_nodes_that_are_gone_are_deleted_and_no_others(start: StartHost) -> None:
+    store = (await start("operator", role="operator", nodes_gc_interval=0.05)).store
+    await store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+    owner = {"apiVersion": "v1", "kind": "Node", "uid": "u"}
+    for name, owners in {"n1": [{**owner, "name": "n1"}], "n2": [{**owner, "name": "n2"}], "n3": [], "n4": "x"}.items():
+        metadata = {"name": name, "ownerReferences": owners}
+        await store.create({"apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": metadata})
+    async with asyncio.timeout(10):
+        while {n["metadata"]["name"] for n in (await store.list(CILIUM_NODE)).items} != {"n1", "n3", "n4"}:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 from ciliate.cli.dispatch import run
-from ciliate.model.kinds import CILIUM_NETWORK_POLICY, NODE, POD
-from ciliate.store import Object, Store, follow
+from ciliate.model.kinds import CILIUM_NETWORK_POLICY, NETWORK_POLICY, POD
+from ciliate.model.policy_report import PolicyDigest, report_of
+from ciliate.store import Object, Store
 from ciliate_objects.output import age
 from ciliate_store_local.driver import LocalStore
 
@@ -236,29 +237,56 @@ def test_unknown_kinds_and_clusters_are_explained(ciliate: Cluster, monkeypatch:
     assert "ciliate lab up --name test-of-the-cli" in ciliate("get", "pods", status=1)[1]
 
 
-def test_wait_ends_when_every_node_has_enforced_the_generation(ciliate: Cluster) -> None:
-    async def nodes(store: Store) -> None:
-        for name in ("n1", "n2"):
-            await store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-        assert (await store.list(NODE)).items
+def test_wait_ends_when_the_operator_says_that_the_generation_is_enforced(ciliate: Cluster) -> None:
+    async def say(store: Store, status: str, reason: str, message: str) -> None:
+        policy = await store.get(CILIUM_NETWORK_POLICY, "web", "default")
+        condition = {"type": "Enforced", "status": status, "reason": reason, "message": message}
+        condition["observedGeneration"] = policy["metadata"]["generation"]
+        await store.update_status({**policy, "status": {"conditions": [condition]}})
 
-    async def enforce(store: Store) -> None:
-        async for change in follow(store, CILIUM_NETWORK_POLICY):
-            for policy in change.upserts:
-                told = {n: {"generation": policy["metadata"]["generation"], "enforced": True} for n in ("n1", "n2")}
-                await store.update_status({**policy, "status": {"nodes": told}})
-                return
+    def saying(*words: str) -> None:
+        ciliate.store(lambda store: say(store, *words))
 
-    ciliate.store(nodes)
     file = ciliate.file(POLICY)
     error = ciliate("apply", "-f", file, "--wait", "--timeout", "0.2", status=1)[1]
+    assert "after 0.2 s nothing is said of it yet; does the operator run" in error
+    saying("False", "NodesLacking", "generation 1 is enforced on 1 of 2 nodes; not on n2")
+    assert "not on n2" in ciliate("apply", "-f", file, "--wait", "--timeout", "0.2", status=1)[1]
+    operator = threading.Timer(0.2, saying, ("True", "EnforcedOnAllNodes", "generation 1 is enforced on 2 of 2 nodes"))
+    operator.start()
+    ciliate("apply", "-f", file, "--wait")
+    operator.join()
+    changed = ciliate.file(POLICY.replace("app: web", "app: api"))
+    assert "nothing is said" in ciliate("apply", "-f", changed, "--wait", "--timeout", "0.2", status=1)[1]
+    saying("False", "Invalid", "generation 2 is not enforced: spec: why")
+    assert "not enforced: spec: why" in ciliate("apply", "-f", changed, "--wait", status=1)[1]
+
+
+def test_wait_for_a_policy_without_a_status_ends_when_every_node_reports_it(ciliate: Cluster) -> None:
+    """As NetworkPolicy, which has none in Kubernetes."""
+
+    async def nodes(store: Store) -> None:
+        for name in ("n1", "n2"):
+            await store.create({"apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": {"name": name}})
+
+    async def report(store: Store, *names: str) -> None:
+        digest = PolicyDigest()
+        for one in (await store.list(NETWORK_POLICY)).items:
+            digest.put(one["metadata"]["name"], one["metadata"]["uid"], one["metadata"]["generation"])
+        for name in names:
+            await store.create(report_of(name, "kube-system", {"NetworkPolicy": str(digest)}))
+
+    ciliate.store(nodes)
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web"}}
+    file = ciliate.file(json.dumps({**policy, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}))
+    error = ciliate("apply", "-f", file, "--wait", "--timeout", "0.2", status=1)[1]
     assert "after 0.2 s it is not enforced on n1, n2" in error
-    agent = threading.Thread(target=ciliate.store, args=(enforce,))
+    ciliate.store(lambda store: report(store, "n1"))
+    assert "not enforced on n2;" in ciliate("apply", "-f", file, "--wait", "--timeout", "0.2", status=1)[1]
+    agent = threading.Timer(0.2, ciliate.store, (lambda store: report(store, "n2"),))
     agent.start()
     ciliate("apply", "-f", file, "--wait")
     agent.join()
-    changed = ciliate.file(POLICY.replace("app: web", "app: api"))
-    assert "not enforced" in ciliate("apply", "-f", changed, "--wait", "--timeout", "0.2", status=1)[1]
 
 
 def test_ages_are_said_as_kubectl_says_them() -> None:

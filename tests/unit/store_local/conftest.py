@@ -10,6 +10,8 @@ import pytest
 from ciliate.store import Object
 from ciliate_store_local.driver import LocalStore
 
+from tests.contracts.store import KINDS
+
 OpenStore = Callable[..., LocalStore]
 
 
@@ -30,7 +32,7 @@ async def open_store(path: Path) -> AsyncIterator[OpenStore]:
     opened: list[LocalStore] = []
 
     def open_one(**options: Any) -> LocalStore:
-        opened.append(LocalStore({"path": str(path), **options}, ()))
+        opened.append(LocalStore({"path": str(path), **options}, KINDS))
         return opened[-1]
 
     yield open_one

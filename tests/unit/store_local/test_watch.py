@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ciliate.model.kinds import NODE, POD
-from ciliate.store import ExpiredError, InvalidError, WatchEvent, WatchType, follow
+from ciliate.store import ExpiredError, InvalidError, WatchEvent, follow
 from ciliate_store_local.driver import LocalStore
 
 from tests.unit.store_local.conftest import OpenStore, pod
@@ -33,42 +33,6 @@ async def collect(store: LocalStore, count: int, since: str, **selection: Any) -
 
 def brief(events: list[WatchEvent]) -> list[tuple[str, str]]:
     return [(event.type.value, event.object["metadata"]["name"]) for event in events]
-
-
-async def test_changes_come_in_order_and_with_their_last_state(store: LocalStore) -> None:
-    since = (await store.list(POD)).revision
-    made = await store.create(pod("web"))
-    await store.create(pod("api"))
-    changed = await store.update({**made, "spec": {"nodeName": "b"}})
-    deleted = await store.delete(POD, "web", "default")
-    events = await collect(store, 4, since)
-    assert brief(events) == [("ADDED", "web"), ("ADDED", "api"), ("MODIFIED", "web"), ("DELETED", "web")]
-    assert events[2].object == changed and events[3].object == deleted
-    assert [e.revision for e in events] == [e.object["metadata"]["resourceVersion"] for e in events]
-    assert int(deleted["metadata"]["resourceVersion"]) > int(changed["metadata"]["resourceVersion"])
-
-
-async def test_other_kinds_and_namespaces_are_not_seen(store: LocalStore) -> None:
-    since = (await store.list(POD)).revision
-    await store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})
-    await store.create(pod("web", "other"))
-    await store.create(pod("web", "default"))
-    events = await collect(store, 1, since, namespace="default")
-    assert events[0].object["metadata"]["namespace"] == "default"
-
-
-async def test_objects_come_and_go_as_their_fields_match(store: LocalStore) -> None:
-    since = (await store.list(POD)).revision
-    on_a = {"spec.nodeName": "a"}
-    made = await store.create(pod("web", nodeName="b"))
-    moved = await store.update({**made, "spec": {"nodeName": "a"}})
-    touched = await store.update_status({**moved, "status": {"phase": "Running"}})
-    await store.update({**touched, "spec": {"nodeName": "b"}})
-    await store.delete(POD, "web", "default")
-    await store.create(pod("last", nodeName="a"))
-    events = await collect(store, 4, since, fields=on_a)
-    assert brief(events) == [("ADDED", "web"), ("MODIFIED", "web"), ("DELETED", "web"), ("ADDED", "last")]
-    assert events[2].object["spec"] == {"nodeName": "a"}, "a deletion tells the last state that matched"
 
 
 async def test_a_commit_in_another_store_wakes_at_once(open_store: OpenStore) -> None:
@@ -160,24 +124,3 @@ async def test_sockets_of_dead_processes_are_removed(store: LocalStore, path: Pa
         while list(folder.iterdir()):
             await asyncio.sleep(0.01)
     assert [o["metadata"]["name"] for o in (await store.list(NODE)).items] == ["n1", "n2"]
-
-
-async def test_bookmarks_are_not_needed_to_see_that_nothing_happened(store: LocalStore) -> None:
-    since = (await store.list(POD)).revision
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05), aclosing(store.watch(POD, since)) as watch:  # type: ignore[type-var]
-            async for event in watch:
-                assert event.type is WatchType.BOOKMARK
-
-
-async def test_a_watcher_that_is_cancelled_while_it_is_woken_ends(store: LocalStore) -> None:
-    async def watch_for_ever() -> None:
-        async for _ in store.watch(POD, "0"):
-            pass
-
-    async with asyncio.timeout(10):
-        for number in range(100):
-            watching = asyncio.create_task(watch_for_ever())
-            await store.create(pod(f"p{number}"))
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)

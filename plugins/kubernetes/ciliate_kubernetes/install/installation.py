@@ -1,0 +1,228 @@
+"""What is installed in a cluster: read, made, changed, and taken away again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+from ciliate.leadership import LEASE, LOCK
+from ciliate.model.kinds import CILIUM_ENDPOINT, CILIUM_IDENTITY, CILIUM_NODE, NAMESPACE, NODE, POD
+from ciliate.store import Kind, MissingKindError, NotFoundError, Object, Store, object_key
+
+from ciliate_kubernetes.install import kinds
+from ciliate_kubernetes.install.rendering import Choices, cleanup, config_map, render, workloads
+from ciliate_kubernetes.install.settings import CONFIG_MAP_NAME, Checked
+
+OWNER = "install"
+"""Who the API server notes as manager of what is installed: `ciliate-install`."""
+AGENT, OPERATOR, CLEANUP = "ciliate", "ciliate-operator", "ciliate-cleanup"
+_LEDGER, _NODE_REPORTS = "ciliate-ipam", "ciliate-node-"
+_POLL = 0.25
+Say = Callable[[str], None]
+
+
+class InstallError(Exception):
+    """An installation can't be made or removed; the message says why, and what is left."""
+
+
+class Installed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster has: the settings of its ConfigMap and what was chosen when it was installed."""
+
+    settings: dict[str, str]
+    choices: Choices
+
+
+class Installation:
+    """One cluster's, in one namespace."""
+
+    def __init__(self, store: Store, namespace: str) -> None:
+        self._store = store
+        self._namespace = namespace
+
+    async def read(self) -> Installed | None:
+        """What is installed; None: nothing. Raises StoreError."""
+        found = await self._get(kinds.CONFIG_MAP, CONFIG_MAP_NAME)
+        agents = await self._get(kinds.DAEMON_SET, AGENT)
+        operator = await self._get(kinds.DEPLOYMENT, OPERATOR)
+        if not (found or agents or operator):
+            return None
+        choices = _choices(self._namespace, agents or {}, operator or {})
+        return Installed(settings=dict((found or {}).get("data") or {}), choices=choices)
+
+    async def apply(self, choices: Choices, checked: Checked, say: Say) -> None:
+        """Make everything, or make it as it should be. Raises StoreError."""
+        if await self._get(NAMESPACE, self._namespace) is None:
+            await self._apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace}}, say)
+        for obj in render(choices, checked):
+            await self._apply(obj, say)
+
+    async def change(self, installed: Installed, checked: Checked, restart: bool, say: Say) -> None:
+        """Write settings; with `restart` what uses those that changed is started anew. Raises StoreError."""
+        await self._apply(config_map(installed.choices, checked.values), say)
+        for obj in workloads(installed.choices, checked) if restart else ():
+            await self._apply(obj, say)
+
+    async def remove(self, choices: Choices, limit: float, definitions: bool, say: Say) -> None:
+        """Take everything away, nodes' state first. Raises InstallError if a node could not be put back, StoreError."""
+        deadline = time.monotonic() + limit
+        await self._delete(kinds.DEPLOYMENT, OPERATOR, say)
+        await self._delete(kinds.DAEMON_SET, AGENT, say)
+        for name in ("ciliate-agent", "ciliate-operator"):
+            await self._until(deadline, f"pods of {name} end", partial(self._gone, name))
+        await self._clean_nodes(choices, deadline, say)
+        for kind in (CILIUM_ENDPOINT, CILIUM_IDENTITY, CILIUM_NODE):
+            await self._delete_all(kind, say)
+        if definitions:
+            for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION, None):
+                if obj["spec"]["group"] == "cilium.io":
+                    await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
+        leases = [lease["metadata"]["name"] for lease in await self._list(LEASE.only("metadata.name"), self._namespace)]
+        reports = [(LEASE, name) for name in leases if name.startswith(_NODE_REPORTS)]
+        for kind, name in [*reports, *self._rest()]:
+            await self._delete(kind, name, say)
+
+    def _rest(self) -> list[tuple[Kind, str]]:
+        of_both = (
+            kinds.ROLE_BINDING, kinds.ROLE, kinds.CLUSTER_ROLE_BINDING, kinds.CLUSTER_ROLE, kinds.SERVICE_ACCOUNT
+        )  # fmt: skip
+        own = [(kind, name) for kind in of_both for name in (AGENT, OPERATOR)]
+        return [*own, (kinds.CONFIG_MAP, _LEDGER), (LEASE, LOCK), (kinds.CONFIG_MAP, CONFIG_MAP_NAME)]
+
+    async def _clean_nodes(self, choices: Choices, deadline: float, say: Say) -> None:
+        """Run the cleanup on every node, and wait until each has been put back."""
+        obj = cleanup(choices)
+        await self._apply(obj, say)
+        try:
+            await self._until(deadline, "nodes are put back", self._cleaned)
+        except TimeoutError:
+            lacking = [
+                f"{pod['spec'].get('nodeName')}: {_why(pod)}" for pod in await self._pods(CLEANUP) if not is_ready(pod)
+            ]
+            raise InstallError(
+                f"these nodes are not put back: {'; '.join(lacking)}. The DaemonSet {CLEANUP} goes on trying; run"
+                " `ciliate uninstall` again"
+            ) from None
+        await self._delete(kinds.DAEMON_SET, CLEANUP, say)
+        await self._until(deadline + 30, f"pods of {CLEANUP} end", partial(self._gone, CLEANUP))
+
+    async def _cleaned(self) -> bool:
+        status = ((await self._get(kinds.DAEMON_SET, CLEANUP)) or {}).get("status") or {}
+        observed, ready, wanted = (
+            int(status.get(key, 0)) for key in ("observedGeneration", "numberReady", "desiredNumberScheduled")
+        )
+        return observed > 0 and ready >= wanted
+
+    async def _gone(self, name: str) -> bool:
+        return not await self._pods(name)
+
+    async def _pods(self, name: str) -> list[Object]:
+        labels = {"app.kubernetes.io/name": name}
+        return (await self._store.list(POD, self._namespace, None, labels)).items
+
+    async def _until(self, deadline: float, what: str, condition: Callable[[], Any]) -> None:
+        """Raises TimeoutError."""
+        while not await condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not in time")
+            await asyncio.sleep(_POLL)
+
+    async def _apply(self, obj: Object, say: Say) -> None:
+        before = await self._get(_kind(obj), obj["metadata"]["name"])
+        after = await self._store.apply(obj, OWNER)
+        done = "created" if before is None else "configured" if _revision(before) != _revision(after) else "unchanged"
+        say(f"{obj['kind'].lower()}/{obj['metadata']['name']} {done}")
+
+    async def _delete(self, kind: Kind, name: str, say: Say, namespace: str | None = None) -> None:
+        place = (self._namespace if namespace is None else namespace) if kind.namespaced else ""
+        try:
+            await self._store.delete(kind, name, place)
+        except (NotFoundError, MissingKindError):
+            return
+        say(f"{kind.kind.lower()}/{name} deleted")
+
+    async def _delete_all(self, kind: Kind, say: Say) -> None:
+        found = await self._list(kind, None)
+        for obj in found:
+            key = object_key(obj)
+            await self._delete(kind, key.name, lambda _: None, key.namespace)
+        if found:
+            say(f"{len(found)} {kind.plural} deleted")
+
+    async def _list(self, kind: Kind, namespace: str | None) -> list[Object]:
+        try:
+            return (await self._store.list(kind, namespace)).items
+        except MissingKindError:
+            return []
+
+    async def _get(self, kind: Kind, name: str) -> Object | None:
+        try:
+            return await self._store.get(kind, name, self._namespace if kind.namespaced else "")
+        except NotFoundError:
+            return None
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod's condition Ready is true."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _why(pod: Object) -> str:
+    """Why a pod is not ready, from its containers."""
+    return "; ".join(problems_of(pod)) or str((pod.get("status") or {}).get("phase", "unknown"))
+
+
+def problems_of(pod: Object) -> list[str]:
+    """What a pod's status says is wrong with it."""
+    status = pod.get("status") or {}
+    found = []
+    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        for name in ("waiting", "terminated"):
+            state = (container.get("state") or {}).get(name)
+            if state and state.get("exitCode") != 0:
+                last = ((container.get("lastState") or {}).get("terminated") or {}).get("message", "")
+                said = state.get("message") or last
+                reason = state.get("reason", name)
+                lines = said.strip().splitlines()
+                found.append(f"container {container['name']}: {reason}{f': {lines[-1]}' if lines else ''}")
+    unscheduled = [c for c in status.get("conditions") or () if c["type"] == "PodScheduled" and c["status"] != "True"]
+    return found + [f"not scheduled: {c.get('message', c.get('reason', ''))}" for c in unscheduled]
+
+
+def _choices(namespace: str, agents: Mapping[str, Any], operator: Mapping[str, Any]) -> Choices:
+    """What was chosen, as the workloads have it."""
+    made: dict[str, Any] = {"namespace": namespace}
+    for obj in (operator, agents):
+        for container in _spec(obj).get("containers", ()):
+            made["image"], made["pull_policy"] = container["image"], container.get("imagePullPolicy", "IfNotPresent")
+            values = {v["name"]: v.get("value", "") for v in container.get("env", ())}
+            if host := values.get("KUBERNETES_SERVICE_HOST"):
+                made["api_server"] = f"{host}:{values.get('KUBERNETES_SERVICE_PORT', '443')}"
+    if operator:
+        made["operator_replicas"] = operator["spec"].get("replicas", 1)
+    return Choices(**made)
+
+
+def _spec(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = obj.get("spec", {}).get("template", {}).get("spec", {})
+    return spec
+
+
+def _kind(obj: Object) -> Kind:
+    return next(k for k in (*kinds.INSTALLED, NAMESPACE) if k.kind == obj["kind"])
+
+
+def _revision(obj: Object) -> str:
+    return str(obj["metadata"].get("resourceVersion", ""))
+
+
+async def count_nodes(store: Store) -> int:
+    """Nodes of the cluster, up to some."""
+    pages: AsyncIterator[Any] = store.pages(NODE.only("metadata.name"))
+    async for page in pages:
+        return len(page.items)
+    return 0

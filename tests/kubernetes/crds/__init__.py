@@ -1,0 +1,1 @@
+"""Custom resource definitions on a real API server."""

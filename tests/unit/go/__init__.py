@@ -1,0 +1,1 @@
+"""What builds the Go programs that tests run."""
