@@ -22,6 +22,7 @@ def spare_the_old() -> None:
     if _mind not in gc.callbacks:
         _rethought = time.monotonic()
         gc.callbacks.append(_mind)
+        gc.collect()  # all that was imported: now, and not while somebody waits
 
 
 def _mind(phase: str, info: dict[str, Any]) -> None:
