@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* The programs of a node, one set for all endpoints: from_pod at each pod's host end, from_host behind ciliate_host, and
- * conntrack_collect, which user space runs. Packet programs are of type tc, wherever they are attached.
+ * conntrack_collect and conntrack_recount, which user space runs. Packet programs are of type tc, wherever they are attached.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -213,6 +213,14 @@ int conntrack_collect(struct collect_context *context)
 	context->deleted = collect.deleted;
 	context->kept = collect.kept;
 	context->now = collect.now;
+	return 0;
+}
+
+/* Puts right what is wrong with the count of an endpoint's flows. */
+SEC("syscall")
+int conntrack_recount(struct recount_context *context)
+{
+	flow_count(flows_of(context->endpoint, 0), context->change);
 	return 0;
 }
 

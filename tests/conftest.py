@@ -6,13 +6,11 @@ import fcntl
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 
 LOCK = Path("/run/lock/ciliate-tests.lock")
 ALONE = ("node", "kubernetes", "bench")
-_held: list[TextIO] = []  # until the process ends
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -24,14 +22,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _hold_machine() -> None:
-    lock = LOCK.open("a+")
+    """Until the process ends: nobody closes the lock."""
+    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.seek(0)
-        print(f"\ntests: waiting for another run ({lock.read().strip()}; {LOCK})", file=sys.stderr, flush=True)
+        print(
+            f"\ntests: waiting for another run ({os.pread(lock, 200, 0).decode()}; {LOCK})", file=sys.stderr, flush=True
+        )
         fcntl.flock(lock, fcntl.LOCK_EX)
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} in {Path.cwd()}\n")
-    lock.flush()
-    _held.append(lock)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"process {os.getpid()} in {Path.cwd()}".encode(), 0)

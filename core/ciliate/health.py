@@ -1,4 +1,4 @@
-"""Health: what each plugin says of itself; the node is ready when every essential one is."""
+"""Health: what each plugin says of itself. The node is ready when every essential one is; by others it is degraded."""
 
 from __future__ import annotations
 

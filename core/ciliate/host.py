@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import signal
 import time
@@ -22,6 +21,7 @@ from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, cor
 from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
+from ciliate.garbage import spare_the_old
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
@@ -107,6 +107,9 @@ class Host:
         api = ApiServer(self.place.run_dir / f"{self.place.process}.sock")
         api.claim()  # before anything is opened that another process of this name may be writing
         self.tables = Tables(TableFile(self.place.state_dir / "tables" / f"{self.place.process}.sqlite"))
+        self.tables.leaving = self._leaving
+        if dropped := self.tables.drop_left(self._enabled):
+            log.info("tables of disabled plugins are deleted", tables=dropped)
         self.tables.declared, self.events.declared = self._declared("ciliate_tables"), self._declared("ciliate_topics")
         self.worker = Worker()
         self.batches = Batches(self.config.events.batch)
@@ -122,6 +125,7 @@ class Host:
             name = candidate(self.place.run_dir, self.place.process)
             self.leadership = Leadership(self.store, self.config.operator, self.place.namespace, name)
         self.api = api
+        spare_the_old()
         await self.api.start()
         self._declare_maps()
         for name, plugin in list(self.loaded.plugins.items()):
@@ -165,7 +169,17 @@ class Host:
         log.info("stopped", process=self.place.process)
 
     def ready(self) -> dict[str, list[str]]:
-        """Why the process is not ready: reasons by plugin; empty if it is."""
+        """Why the process is not ready: reasons by essential plugin; empty if it is."""
+        return {name: reasons for name, reasons in self._complaints().items() if self._is_essential(name)}
+
+    def degraded(self) -> dict[str, list[str]]:
+        """What is wrong with plugins that are not essential: the process is ready nevertheless."""
+        return {name: reasons for name, reasons in self._complaints().items() if not self._is_essential(name)}
+
+    def _is_essential(self, name: str) -> bool:
+        return name == "core" or self.loaded.is_essential(name)
+
+    def _complaints(self) -> dict[str, list[str]]:
         reasons = {name: health.reasons for name, health in self.healths.items() if health.reasons}
         reasons.update({name: [reason] for name, reason in self.loaded.refused.items()})
         for task in self.supervisor.tasks:
@@ -175,12 +189,19 @@ class Host:
             reasons["store"] = list(problems)
         return reasons
 
+    @property
+    def _enabled(self) -> set[str]:
+        return {*self.config.plugins, *self.loaded.plugins}
+
+    @property
+    def _leaving(self) -> set[str]:
+        """Plugins whose maps and tables go when they are disabled."""
+        return {name for name, plugin in self.loaded.plugins.items() if not plugin.essential}
+
     def _declare_maps(self) -> None:
-        enabled = {*self.config.plugins, *self.loaded.plugins}
-        if dropped := self.maps.drop_left(self.place.process, enabled):
+        if dropped := self.maps.drop_left(self.place.process, self._enabled):
             log.info("maps of disabled plugins are deleted", maps=dropped)
-        plugins = self.loaded.plugins.items()
-        self.maps.leaving = {name: self.place.process for name, plugin in plugins if not plugin.essential}
+        self.maps.leaving = dict.fromkeys(self._leaving, self.place.process)
         declared = False
         for name, plugin in self.loaded.plugins.items() if self.place.role != OPERATOR else ():
             for spec in self._ask(name, plugin, "ciliate_maps"):
@@ -306,8 +327,6 @@ def run_host(settings: Settings, process: str, role: str) -> None:
     from ciliate.logs import configure_logs
 
     host = Host.load(settings, process, role)
-    gc.collect()
-    gc.freeze()  # what was imported stays: the collector need not look at it, which halves its longest pauses
     configure_logs(host.config.log)
     try:
         asyncio.run(host.run())

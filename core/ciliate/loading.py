@@ -29,6 +29,11 @@ class Loaded:
     plugins: dict[str, Plugin] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)  # the role that each plays in this process
+    optional: set[str] = field(default_factory=set)  # known not to be essential, refused later or not
+
+    def is_essential(self, name: str) -> bool:
+        """Whether the node needs a plugin to be ready. One that can't be imported may be essential, so it is."""
+        return self.plugins[name].essential if name in self.plugins else name not in self.optional
 
 
 def available() -> list[str]:
@@ -97,6 +102,8 @@ def _load_one(name: str, loaded: Loaded) -> Plugin | None:
     if not isinstance(plugin, Plugin):
         loaded.refused[name] = f"{points[0].value} is not a subclass of ciliate.plugin.Plugin"
         return None
+    if not plugin.essential:
+        loaded.optional.add(name)
     if wrong := _wrong_hooks(plugin):
         loaded.refused[name] = f"breaks the hooks' contract: {wrong}"
         return None

@@ -27,6 +27,6 @@ class Plugin:
     needs_same_process: ClassVar[tuple[str, ...]] = ()
     """Plugins whose services it requires: enabled in the same process, or this one is refused."""
     essential: ClassVar[bool] = False
-    """Restarted for ever, while the node reports not ready; any other is disabled after some tries."""
+    """Restarted for ever, while the node is not ready; any other is disabled after some tries: the node is degraded."""
     roles: ClassVar[tuple[str, ...]] = ("agent",)
     """In which roles of a process it takes part: agent, operator, or a name of its own for `ciliate run`."""

@@ -38,12 +38,13 @@ class CoreViews:
         self._host = host
 
     async def status(self, _: Request) -> dict[str, Any]:
-        """Readiness with reasons by plugin."""
+        """Readiness, with the reasons by plugin; `degraded`: of those without which the node is ready all the same."""
         host = self._host
         reasons = host.ready()
         return {
             "ready": not reasons,
             "reasons": reasons,
+            "degraded": host.degraded(),
             "refused": host.loaded.refused,
             "node": host.place.name,
             "cluster": host.place.cluster,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ciliate.model.base import pack_address
-from ciliate.model.endpoint import Endpoint
+from ciliate.model.endpoint import Endpoint, EndpointPolicy
 from ciliate.model.event import EVENT, EventKind
 from ciliate.model.identity import Identity
 from ciliate.model.policy import Rule, RuleSet
@@ -18,7 +18,12 @@ from ciliate_denied_flows.flow import Names
 
 WEB = Endpoint(id=7, generation=1, container_id="c", interface="eth0", netns="", namespace="shop", pod="web")
 RULE = Rule(kind="NetworkPolicy", namespace="shop", name="web", uid="", generation=1, direction="ingress", index=0)
-NAMES = Names({7: WEB}, {300: Identity(id=300, labels=("k8s:app=client",))}, {5: RuleSet(id=5, rules=(RULE,))})
+DEFAULT = Rule(kind="NetworkPolicy", namespace="shop", name="all", uid="", generation=1, direction="ingress", index=-1)
+SETS = {5: RuleSet(id=5, rules=(RULE,)), 6: RuleSet(id=6, rules=(DEFAULT,))}
+POLICY = EndpointPolicy(
+    id=7, generation=1, identity=301, ingress_policy=1, egress_policy=2, revision=1, ingress_default=6
+)
+NAMES = Names({7: WEB}, {300: Identity(id=300, labels=("k8s:app=client",))}, SETS, {7: POLICY})
 
 
 def record(**fields: Any) -> Any:
@@ -43,6 +48,7 @@ def test_numbers_are_joined_with_the_names_that_tables_have() -> None:
 
 
 def test_without_a_rule_the_default_has_denied() -> None:
+    assert NAMES.flow(record())["rules"] == ["NetworkPolicy shop/all (default deny, ingress)"]
     assert NAMES.flow(record(direction=1, rule_set_ingress=5))["rules"] == ["default-deny"]
 
 

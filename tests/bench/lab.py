@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ciliate.api.client import Client, NotServedError
-from ciliate.cli.cluster import find_cluster
+from ciliate.cli.cluster import CLUSTERS, find_cluster
 from ciliate.config import core_config, load_settings
 from ciliate.kernel import syscall
 from ciliate.kernel.probe import Feature, probe
@@ -76,11 +76,11 @@ class Lab:
     @property
     def folder(self) -> Path:
         """The node's folder."""
-        return self._config_file.parent
+        return CLUSTERS / self.name / "nodes" / find_cluster(self.name).nodes()[0]
 
     @property
     def _config_file(self) -> Path:
-        return next(iter(find_cluster(self.name).nodes().values()))
+        return self.folder / "ciliate.yaml"
 
     @property
     def host(self) -> Path:

@@ -10,7 +10,7 @@ from tests.bench import harness
 if TYPE_CHECKING:
     from tests.bench.lab import Lab
 
-NOT_OF_A_NODE = ("supervisor", "kubelet", "operator")
+NOT_OF_A_NODE = ("supervisor", "kubelet", "operator", "relay")
 """Processes that stand in for a machine's own, or are a cluster's: not on each node, or not Ciliate's."""
 
 

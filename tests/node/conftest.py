@@ -13,7 +13,8 @@ from tests.node.labs import Lab, reason_not_to_run
 _numbers = count(1)
 
 
-def _made(words: tuple[str, ...]) -> Iterator[Lab]:
+def made(words: tuple[str, ...]) -> Iterator[Lab]:
+    """A lab for the life of a fixture; words: of `ciliate lab up`."""
     if reason := reason_not_to_run():
         pytest.skip(reason)
     lab = Lab(f"test-{os.getpid()}-{next(_numbers)}")
@@ -28,20 +29,20 @@ def _made(words: tuple[str, ...]) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A lab of one node, shared by all tests of the run: use pods and policies in a namespace of the test's own."""
-    yield from _made(())
+    yield from made(())
 
 
 @pytest.fixture
 def make_lab() -> Iterator[Callable[..., Lab]]:
     """A function that starts a lab of the test's own; its arguments are those of `ciliate lab up`."""
-    made: list[Iterator[Lab]] = []
+    labs: list[Iterator[Lab]] = []
 
     def make(*words: str) -> Lab:
-        made.append(_made(words))
-        return next(made[-1])
+        labs.append(made(words))
+        return next(labs[-1])
 
     yield make
-    for lab in reversed(made):
+    for lab in reversed(labs):
         assert next(lab, None) is None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -143,6 +144,14 @@ class Lab:
     def process(self, name: str, node: str = "node1") -> dict[str, Any]:
         """One process of the lab."""
         return next(p for p in self.status()["processes"] if p["name"] == name and p["node"] in (node, ""))
+
+    def signal(self, name: str, number: signal.Signals, node: str = "node1") -> int:
+        """Send a signal to a process of a node or of the cluster, or to the supervisor; its pid."""
+        status = self.status()
+        pid: int = status["supervisor"]["pid"] if name == "supervisor" else self.process(name, node)["pid"]
+        assert pid > 0, f"{name} does not run: {status['reasons']}"  # a signal to 0 would be one to ourselves
+        os.kill(pid, number)
+        return pid
 
     def run(
         self,

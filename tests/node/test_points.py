@@ -50,10 +50,10 @@ class Process:
         self._popen = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def reasons(self) -> list[str]:
-        """Why the plugin is not ready; [""] if that can't be asked yet."""
+        """What is wrong with the plugin; [""] if that can't be asked yet."""
         try:
             with Client(self._socket) as client:
-                found: list[str] = client.get("/status")["reasons"].get("stranger", [])
+                found: list[str] = client.get("/status")["degraded"].get("stranger", [])
                 return found
         except (ApiError, OSError):
             return [""]

@@ -19,11 +19,11 @@ from ciliate.model.endpoint import ENDPOINT_POLICIES, ENDPOINT_POLICY_MAP, Named
 from ciliate.model.identity import IDENTITIES
 from ciliate.model.ipcache import IPCACHE, IPCACHE_MAP
 from ciliate.model.kinds import CILIUM_NETWORK_POLICY
-from ciliate.model.policy import POLICY_MAP, POLICY_REVISIONS, RULE_SETS
+from ciliate.model.policy import POLICY_MAP, POLICY_REVISIONS, RULE_SETS, Direction
 from ciliate.model.policy_report import EMPTY, PREFIX, PolicyDigest, read_report
 from ciliate.store import NotFoundError, Store
 
-from tests.node.policy_node import LIMIT, agent_of, mounted, running, until, web_policy
+from tests.node.policy_node import LIMIT, Node, agent_of, mounted, running, until, web_policy
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes BPF maps: needs root")
 
@@ -235,8 +235,47 @@ async def test_explain_names_the_rules(tmp_path: Path, bpffs: Path) -> None:
         assert [r["path"] for r in allowed["ingress"]["rules"]] == ["CiliumNetworkPolicy default/web spec.ingress[0]"]
         assert allowed["ingress"]["match"] == "L3-L4"
         assert allowed["egress"]["rules"][0]["path"] == "allow-all"
-        assert (denied["verdict"], denied["ingress"]["rule_set"]) == ("denied", 2)
+        path = "CiliumNetworkPolicy default/web (default deny, ingress)"
+        assert (denied["verdict"], [r["path"] for r in denied["ingress"]["rules"]]) == ("denied", [path])
+        row = node.host.tables.reader(ENDPOINT_POLICIES).get(1)
+        assert row is not None and denied["ingress"]["rule_set"] == row.ingress_default
         assert denied["ingress"]["enforced_by"] == ["CiliumNetworkPolicy default/web"]
+
+
+def default_names(node: Node, number: int) -> dict[str, list[str]]:
+    """The paths of what denies by default, by direction, as a reader of the tables finds them."""
+    row = node.host.tables.reader(ENDPOINT_POLICIES).get(number)
+    assert row is not None
+    sets = node.host.tables.reader(RULE_SETS)
+    found = {direction.name.lower(): sets.get(row.default_rule_set(direction)) for direction in Direction}
+    return {side: [rule.path for rule in rules.rules] for side, rules in found.items() if rules is not None}
+
+
+async def test_what_denies_by_default_is_named_for_each_endpoint(tmp_path: Path, bpffs: Path) -> None:
+    async with running(tmp_path, bpffs) as node:
+        await node.add(1, "web")
+        await node.add(2, "client")
+        assert default_names(node, 1) == {}
+        await node.apply(web_policy())
+        await node.apply(web_policy("also", egress=[{"toEndpoints": [{}]}]))
+        also, web = (f"CiliumNetworkPolicy default/{name} (default deny, {{}})" for name in ("also", "web"))
+        wanted = {"ingress": [also.format("ingress"), web.format("ingress")], "egress": [also.format("egress")]}
+        await until(lambda: default_names(node, 1) == wanted)
+        assert default_names(node, 2) == {}
+        before = node.host.tables.reader(ENDPOINT_POLICIES).get(1)
+        await node.host.store.delete(CILIUM_NETWORK_POLICY, "also", "default")
+        await until(lambda: default_names(node, 1) == {"ingress": [web.format("ingress")]})
+    async with running(tmp_path, bpffs) as node:
+        await node.add(1, "web")
+        await until(lambda: default_names(node, 1) == {"ingress": [web.format("ingress")]})
+        row = node.host.tables.reader(ENDPOINT_POLICIES).get(1)
+        assert before is not None and row is not None and row.ingress_default != before.ingress_default
+
+
+async def test_a_default_denial_that_no_policy_asked_for_is_named_too(tmp_path: Path, bpffs: Path) -> None:
+    async with running(tmp_path, bpffs, enable_policy="always") as node:
+        await node.add(1, "web")
+        assert default_names(node, 1) == {"ingress": ["default-deny (ingress)"], "egress": ["default-deny (egress)"]}
 
 
 async def test_audit_lets_pass_what_policy_denies(tmp_path: Path, bpffs: Path) -> None:

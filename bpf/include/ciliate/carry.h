@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "conntrack.h"
+#include "flow_limit.h"
 #include "switches.h"
 
 #define conntrack_entry_old conntrack_entry
@@ -34,7 +34,8 @@ static __noinline struct conntrack_entry *conntrack_carried(struct packet *packe
 	if (!old)
 		return NULL;
 	conntrack_convert(&packet->fresh, old);
-	bpf_map_update_elem(&conntrack, &packet->key, &packet->fresh, BPF_NOEXIST);
+	if (!bpf_map_update_elem(&conntrack, &packet->key, &packet->fresh, BPF_NOEXIST))
+		flow_count(flows_of_entry(&packet->fresh), 1);
 	return bpf_map_lookup_elem(&conntrack, &packet->key);
 }
 

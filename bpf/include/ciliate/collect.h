@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Removal of flows that are over.
  *
- * User space reads the tables in batches and names, in `collect_keys`, those that look over; this looks again, as a packet may
- * have come meanwhile, and removes them. So no call is longer than COLLECT_MAX lookups and deletions, whatever the tables' sizes.
+ * User space reads the tables in batches and names, in `collect_keys`, those that look over, or of an endpoint that is gone;
+ * this looks again, as a packet may have come meanwhile, and removes them. So no call is longer than COLLECT_MAX lookups and deletions, whatever the tables' sizes.
  */
 #pragma once
 
@@ -17,11 +17,27 @@ struct {
 	__uint(max_entries, COLLECT_MAX);
 } collect_keys SEC(".maps");
 
+/* An entry of an endpoint that is gone is nobody's, whoever may have its id now. */
+static __always_inline int collect_is_due(const struct conntrack_entry *entry, __u8 protocol, __u64 now)
+{
+	return conntrack_is_over(entry, protocol, now) ||
+	       !endpoint_is_current(entry->endpoint[0], entry->generation[0]) ||
+	       !endpoint_is_current(entry->endpoint[1], entry->generation[1]);
+}
+
 static __always_inline int collect_flow(void *table, struct conntrack_key *key, __u64 now)
 {
 	struct conntrack_entry *entry = bpf_map_lookup_elem(table, key);
+	struct endpoint_flows_entry *flows;
 
-	return entry && conntrack_is_over(entry, key->protocol, now) && !bpf_map_delete_elem(table, key);
+	if (!entry || !collect_is_due(entry, key->protocol, now))
+		return 0;
+	flows = flows_of_entry(entry); /* before its memory is another entry's */
+	if (bpf_map_delete_elem(table, key))
+		return 0;
+	if (table == &conntrack)
+		flow_count(flows, -1);
+	return 1;
 }
 
 static __always_inline int collect_service_flow(struct conntrack_key *key, __u64 now)

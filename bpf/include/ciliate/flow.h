@@ -18,7 +18,7 @@ static __noinline int flow_promote(struct packet *packet, struct conntrack_entry
 	int reason;
 
 	packet->fresh = *entry;
-	reason = flow_inserted(packet, bpf_map_update_elem(&conntrack, &packet->key, &packet->fresh, BPF_ANY));
+	reason = flow_insert(packet);
 	if (reason)
 		return reason;
 	bpf_map_delete_elem(&conntrack_new, &packet->key);

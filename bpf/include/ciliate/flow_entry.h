@@ -7,6 +7,7 @@
 #include "switches.h"
 
 #define E2BIG 7
+#define EEXIST 17
 
 #define TCP_OPENS(packet) (((packet)->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)
 #define TCP_ACCEPTS(packet) (((packet)->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK))

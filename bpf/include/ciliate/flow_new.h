@@ -3,6 +3,7 @@
 #pragma once
 
 #include "flow_judge.h"
+#include "flow_limit.h"
 
 /* Whether the tuple crosses the node a second time. */
 static __always_inline int flow_is_split(const struct packet *packet)
@@ -73,6 +74,39 @@ static __noinline int flow_begin(struct packet *packet)
 	return flow_inserted(packet, bpf_map_update_elem(&conntrack_new, &packet->key, &packet->fresh, BPF_ANY));
 }
 
+/* origin: the endpoint that the flow would count for began it; 0: it is reached by it. */
+static __always_inline int flow_refuse(struct packet *packet, __u32 origin)
+{
+	packet->direction = origin ? DIRECTION_EGRESS : DIRECTION_INGRESS;
+	return DROP(packet, FLOW, CONNTRACK_LIMIT);
+}
+
+/* In place of a flow of this key that is over. */
+static __noinline long flow_replace(struct packet *packet)
+{
+	struct conntrack_entry *old = bpf_map_lookup_elem(&conntrack, &packet->key);
+
+	if (old)
+		flow_count(flows_of_entry(old), -1);
+	return bpf_map_update_elem(&conntrack, &packet->key, &packet->fresh, BPF_ANY);
+}
+
+/* packet->fresh into the main table, which is what an endpoint's flows are counted of. */
+static __always_inline int flow_insert(struct packet *packet)
+{
+	struct endpoint_flows_entry *flows = flows_of_entry(&packet->fresh);
+	long error;
+
+	if (unlikely(flow_is_too_many(flows)))
+		return flow_refuse(packet, packet->fresh.endpoint[packet->fresh.origin & 1]);
+	error = bpf_map_update_elem(&conntrack, &packet->key, &packet->fresh, BPF_NOEXIST);
+	if (unlikely(error == -EEXIST))
+		error = flow_replace(packet);
+	if (likely(!error))
+		flow_count(flows, 1);
+	return flow_inserted(packet, error);
+}
+
 /* Remembers a TCP flow at its SYN-ACK: of an untranslated SYN nothing was stored. */
 static __noinline int flow_accept(struct packet *packet)
 {
@@ -84,7 +118,7 @@ static __noinline int flow_accept(struct packet *packet)
 		return DROP(packet, FLOW, POLICY_DENIED);
 	flow_fill_entry(packet, 1);
 	packet->key.leg = LEG_BOTH;
-	return flow_inserted(packet, bpf_map_update_elem(&conntrack, &packet->key, &packet->fresh, BPF_ANY));
+	return flow_insert(packet);
 }
 
 /* A RST without a flow answers a SYN, or ends what was forgotten. It may pass either way, and is not remembered. */
@@ -108,6 +142,8 @@ static __always_inline int flow_new(struct packet *packet)
 		return reason;
 	if (packet->icmp_kind == ICMP_REPLY || packet->icmp_kind == ICMP_OTHER)
 		return 0; /* belongs to nobody: each is judged */
+	if (unlikely(flow_is_too_many(flows_of_verdict(&packet->verdict))))
+		return flow_refuse(packet, packet->verdict.endpoint[SOURCE]);
 	if (TCP_OPENS(packet) && !packet->service && !flow_is_split(packet))
 		return 0;
 	return flow_begin(packet);

@@ -141,6 +141,17 @@ struct conntrack_entry {
 	__be16 original_port;
 };
 
+struct endpoint_flows_entry {
+	__s32 flows;
+	__u32 limit;
+};
+
+/* Context of the program conntrack_recount. */
+struct recount_context {
+	__u32 endpoint;
+	__s32 change;
+};
+
 #define COLLECT_MAX 1024
 #define COLLECT_MAIN 0
 #define COLLECT_NEW 1

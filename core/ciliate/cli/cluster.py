@@ -82,12 +82,12 @@ class LocalCluster(Cluster):
 
     def __init__(self, name: str, config_file: Path) -> None:
         self.name = name
-        self._file = config_file
+        self.file = config_file
 
     @property
     def config(self) -> CoreConfig:
         """As the file has it."""
-        return core_config(load_settings(self._file))
+        return core_config(load_settings(self.file))
 
     def nodes(self) -> list[str]:
         """Those of this machine."""
@@ -111,18 +111,16 @@ class LocalCluster(Cluster):
 
     def settings(self) -> dict[str, str]:
         """What the file says."""
-        return flat(load_settings(self._file, environment={}).tree)
+        return flat(load_settings(self.file, environment={}).tree)
 
     def change(self, values: Mapping[str, str | None], restart: bool = True) -> list[str]:
         """A file is its owner's: not changed from here."""
-        raise CommandError(
-            f"this cluster is configured by {self._file}: change it there, then start its processes anew"
-        )
+        raise CommandError(f"this cluster is configured by {self.file}: change it there, then start its processes anew")
 
     def _files(self) -> dict[str, Path]:
         """Configuration files of the nodes on this machine, by name."""
-        found = {path.parent.name: path for path in sorted(self._file.parent.glob("nodes/*/ciliate.yaml"))}
-        return found or {node_place(self.config, "agent", "agent").name: self._file}
+        found = {path.parent.name: path for path in sorted(self.file.parent.glob("nodes/*/ciliate.yaml"))}
+        return found or {node_place(self.config, "agent", "agent").name: self.file}
 
 
 class ClusterDriver(Protocol):

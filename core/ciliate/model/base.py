@@ -16,8 +16,11 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every table row: immutable, and its fields have defaults once a version has been released."""
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of every table row: immutable, and its fields have defaults once a version has been released.
+
+    gc=False: nothing in a row leads back to it, so the search for cyclic garbage needs not look at it.
+    """
 
 
 def pack_address(address: str | IPAddress) -> bytes:

@@ -1,8 +1,8 @@
 """Conntrack: what the data path remembers of a flow. Maps `conntrack` and `conntrack_new`, written by programs.
 
-A flow that is over stays until user space takes it out: it reads the tables in batches, stores the keys of those that
-look over in `collect_keys` and runs the program `conntrack_collect` with a COLLECT_CONTEXT; that looks again and
-removes them.
+A flow that is over, or of an endpoint that is gone, stays until user space takes it out: it reads the tables in
+batches, stores the keys of those that look so in `collect_keys` and runs the program `conntrack_collect` with a
+COLLECT_CONTEXT; that looks again and removes them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import enum
 import numpy as np
 
 from ciliate.maps.spec import MapFlag, MapKind, MapSpec, Writer
+from ciliate.model.endpoint import ENDPOINTS_MAX
 
 
 class Leg(enum.IntEnum):
@@ -108,6 +109,31 @@ CONNTRACK_OLD_MAP = MapSpec(
     writer=Writer.PROGRAM,
     predecessor_of="conntrack",
 )
+
+ENDPOINT_FLOWS_ENTRY = np.dtype(
+    [
+        ("flows", "<i4"),  # entries of `conntrack`; for a moment it may be below 0
+        ("limit", "<u4"),  # with so many, no new one is begun; 0: no limit
+    ]
+)
+ENDPOINT_FLOWS_MAP = MapSpec(
+    "endpoint_flows",
+    MapKind.ARRAY,
+    np.dtype("<u4"),
+    ENDPOINT_FLOWS_ENTRY,
+    ENDPOINTS_MAX,
+    "Endpoint id to how many answered flows it has, and may have.",
+    MapFlag.MMAPABLE,
+    writer=Writer.PROGRAM,
+)
+"""A flow counts for the endpoint that began it, or, if that is beyond the host, for the one that it reaches.
+
+Programs count, atomically; user space stores the limits. What a count is wrong by, after a change of program sets for
+instance, is found when the table is read, and put right by the program `conntrack_recount` with a RECOUNT_CONTEXT.
+"""
+
+RECOUNT_CONTEXT = np.dtype([("endpoint", "<u4"), ("change", "<i4")])
+"""The context of the program `conntrack_recount`: what to add to an endpoint's `flows`."""
 
 COLLECT_MAX = 1024
 COLLECT_KEYS_MAP = MapSpec(

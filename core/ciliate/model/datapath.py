@@ -1,7 +1,7 @@
 """The program set as a whole: its file, its settings (read-only data) and the switches of its optional stages.
 
 Programs of bpf/node.bpf.c: `from_pod` (ingress of each pod's host end), `from_host` (ingress of ciliate_net),
-`conntrack_collect` (run by user space; see model/conntrack.py).
+`conntrack_collect` and `conntrack_recount` (run by user space; see model/conntrack.py).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import numpy as np
 
 from ciliate.maps.spec import MapFlag, MapKind, MapSpec
 from ciliate.model.base import Row
+from ciliate.model.policy import Direction
 from ciliate.tables.spec import Durability, TableSpec
 
 IFINDEX_BASE = 0x10000
@@ -64,6 +65,12 @@ class EndpointPolicy(Row, frozen=True):
     revision: int  # of the rules: the highest that is in the kernel for this endpoint
     ingress_enforcing: bool = False
     egress_enforcing: bool = False
+    ingress_default: int = 0  # rule set of what switched default deny on: names a denial without a policy-map entry
+    egress_default: int = 0  # 0: not enforced, so nothing is denied by default
+
+    def default_rule_set(self, direction: Direction) -> int:
+        """The rule set behind a packet that is dropped because nothing allows it; 0 if that can't be."""
+        return self.ingress_default if direction is Direction.INGRESS else self.egress_default
 
 
 ENDPOINTS = TableSpec("endpoints", Endpoint, key=("id",), durability=Durability.COMMIT, doc="The pods of this node.")

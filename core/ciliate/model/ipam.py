@@ -67,6 +67,12 @@ class Ipam(Protocol):
     def release(self, attachment: str) -> None:
         """Take an attachment's addresses back; unknown attachments are fine."""
 
+    def claim(self, owner: str, attachment: str, allocation: Allocation) -> None:
+        """Note that an attachment has these addresses, whoever had them: of endpoints that outlived the table.
+
+        Raises IpamError if that can't be written down.
+        """
+
     def attachments(self) -> dict[str, Allocation]:
         """Every attachment and what it has."""
 

@@ -22,8 +22,15 @@ class Direction(enum.IntEnum):
     EGRESS = 1
 
 
+DEFAULT_DENY = -1
+"""Rule.index of a spec's default deny."""
+
+
 class Rule(Row, frozen=True):
-    """One rule of a policy object, by its address: kind, namespace, name, and where in its spec."""
+    """One rule of a policy object, by its address: kind, namespace, name, and where in its spec.
+
+    A spec also denies by default, in a direction, what no rule allows: that is the index DEFAULT_DENY.
+    """
 
     kind: str  # CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy; "" for a default
     namespace: str
@@ -31,17 +38,30 @@ class Rule(Row, frozen=True):
     uid: str
     generation: int
     direction: str  # ingress, ingressDeny, egress, egressDeny; "" for a default
-    index: int  # of the element in that list
+    index: int  # of the element in that list; or DEFAULT_DENY, then direction is ingress or egress
     spec_index: int = -1  # -1: `spec`; else the element of `specs`
 
     @property
     def path(self) -> str:
-        """Where the rule is: `CiliumNetworkPolicy default/web spec.ingress[0]`; of a default, its name."""
+        """Where the rule is: `CiliumNetworkPolicy default/web spec.ingress[0]`; of a default, its name.
+
+        Of a spec's default deny: `CiliumNetworkPolicy default/web (default deny, ingress)`.
+        """
         if not self.kind:
             return f"{self.name} ({self.direction})" if self.direction else self.name
         owner = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {owner} {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Where in its object the rule is: `spec.ingress[0]`, `(default deny, ingress)`; of a default, its name."""
+        if not self.kind:
+            return self.name
+        if self.index == DEFAULT_DENY:
+            spec = "" if self.spec_index < 0 else f"specs[{self.spec_index}] "
+            return f"{spec}(default deny, {self.direction})"
         spec = "spec" if self.spec_index < 0 else f"specs[{self.spec_index}]"
-        return f"{self.kind} {owner} {spec}.{self.direction}[{self.index}]"
+        return f"{spec}.{self.direction}[{self.index}]"
 
 
 class RuleSet(Row, frozen=True):

@@ -44,6 +44,7 @@ class DropReason(enum.IntEnum):
     TUPLE_CLASH = 242, "No free source port for the translated tuple"
     UNKNOWN_ENDPOINT = 243, "Interface belongs to no endpoint"
     PLUGIN = 244, "Dropped by a plugin's program"
+    CONNTRACK_LIMIT = 245, "Too many flows of one endpoint"
 
     text: str
 

@@ -6,6 +6,7 @@ It guards against a damaged file, not against a power cut: nothing waits for the
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def check(connection: sqlite3.Connection) -> None:
 
 
 class Copy:
-    """One file's copy. An error of it is logged and is nobody's else: the file is what counts."""
+    """One file's copy. An error of it is logged and is nobody's else: the file is what counts.
+
+    `note` and `take` are the writer's; what is done to the copy may be done in another thread.
+    """
 
     def __init__(self, path: Path) -> None:
         """path: of the file."""
@@ -33,6 +37,7 @@ class Copy:
         self._connection: sqlite3.Connection | None = None
         self._pending: list[Change] = []
         self._failed = False
+        self._lock = threading.RLock()
 
     def restore(self, path: Path) -> bool:
         """Make a file that is not there from the copy; whether that was possible."""
@@ -52,43 +57,42 @@ class Copy:
     def renew(self, source: sqlite3.Connection) -> None:
         """Copy all of an open file. The old copy stays until the new one is whole."""
         fresh = self.path.with_name(f"{self.path.name}-new")
-        self.close()
-        self._pending.clear()
-        try:
-            fresh.unlink(missing_ok=True)
-            with closing(_open(fresh)) as target:
-                source.backup(target)
-            fresh.rename(self.path)
-            self._connection = _open(self.path)
-            self._failed = False
-        except (sqlite3.Error, OSError) as error:
-            self._complain(error)
+        with self._lock:
+            self.close()
+            try:
+                fresh.unlink(missing_ok=True)
+                with closing(_open(fresh)) as target:
+                    source.backup(target)
+                fresh.rename(self.path)
+                self._connection = _open(self.path)
+                self._failed = False
+            except (sqlite3.Error, OSError) as error:
+                self._complain(error)
 
     def note(self, changes: list[Change]) -> None:
         """Remember what was done to the file; `catch_up` does it to the copy."""
-        if self._connection is not None:
-            self._pending += changes
+        self._pending += changes
 
-    def catch_up(self, source: sqlite3.Connection, most: int | None = None) -> bool:
-        """Do what was noted, or the first `most` of it, in one transaction; whether there is more.
+    def take(self) -> list[Change]:
+        """What was noted since the last call."""
+        taken, self._pending = self._pending, []
+        return taken
 
-        After an error, all is copied anew.
-        """
-        connection = self._connection
-        if connection is None:
-            self.renew(source)
-        elif self._pending:
-            some = self._pending[:most]
-            try:
-                connection.execute("BEGIN")
-                for statement, parameters in some:
-                    connection.execute(statement, parameters)
-                connection.execute("COMMIT")
-                del self._pending[: len(some)]
-            except sqlite3.Error as error:
-                self._complain(error)
-                self.close()
-        return self._connection is not None and bool(self._pending)
+    def catch_up(self, source: sqlite3.Connection, changes: list[Change]) -> None:
+        """Do what was taken, in one transaction; after an error, copy all anew."""
+        with self._lock:
+            connection = self._connection
+            if connection is None:
+                self.renew(source)
+            elif changes:
+                try:
+                    connection.execute("BEGIN")
+                    for statement, parameters in changes:
+                        connection.execute(statement, parameters)
+                    connection.execute("COMMIT")
+                except sqlite3.Error as error:
+                    self._complain(error)
+                    self.close()
 
     def _complain(self, error: Exception) -> None:
         if not self._failed:
@@ -97,10 +101,11 @@ class Copy:
 
     def close(self) -> None:
         """Let go of the copy."""
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
+        with self._lock:
+            if self._connection is not None:
+                with suppress(sqlite3.Error):
+                    self._connection.close()
+                self._connection = None
 
 
 def _open(path: Path) -> sqlite3.Connection:

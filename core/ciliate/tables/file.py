@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS tables (name TEXT PRIMARY KEY, version INTEGER NOT NU
 CREATE TABLE IF NOT EXISTS rows (
     name TEXT NOT NULL, key BLOB NOT NULL, row BLOB NOT NULL, PRIMARY KEY (name, key)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leaving (name TEXT PRIMARY KEY, plugin TEXT NOT NULL);
 """
 
 Write = tuple[str, bytes, bytes | None]
@@ -102,21 +104,40 @@ class TableFile:
                     log.warning("another process's table file can't be read", path=str(path), error=str(error))
         return best
 
-    def begin(self, spec: TableSpec[R], epoch: int) -> None:
-        """Note a writer's new life."""
-        begun: Change = ("REPLACE INTO tables VALUES (?, ?, ?)", (spec.name, spec.version, epoch))
-        self._connection.execute(*begun)
-        self._copy.note([begun])
+    def begin(self, spec: TableSpec[R], epoch: int, leaves_with: str = "") -> None:
+        """Note a writer's new life; leaves_with: the plugin without which the table is deleted."""
+        changes: list[Change] = [
+            ("REPLACE INTO tables VALUES (?, ?, ?)", (spec.name, spec.version, epoch)),
+            ("DELETE FROM leaving WHERE name = ?", (spec.name,)),
+        ]
+        if leaves_with:
+            changes.append(("REPLACE INTO leaving VALUES (?, ?)", (spec.name, leaves_with)))
+        self._change(changes)
+
+    def drop_left(self, enabled: Iterable[str]) -> list[str]:
+        """Delete the tables whose plugin is not enabled any more; their names. Raises TableFileError."""
+        kept = set(enabled)
+        noted = self._connection.execute("SELECT name, plugin FROM leaving").fetchall()
+        gone = [name for name, plugin in noted if plugin not in kept]
+        parts = ("rows", "tables", "leaving")
+        if not gone:
+            return []
+        self._change([(f"DELETE FROM {part} WHERE name = ?", (name,)) for name in gone for part in parts])
+        return gone
 
     def write(self, writes: Iterable[Write]) -> None:
         """Write rows in one transaction. Raises TableFileError; nothing is written then."""
+        self._change(
+            [
+                ("DELETE FROM rows WHERE name = ? AND key = ?", (name, key))
+                if row is None
+                else ("REPLACE INTO rows VALUES (?, ?, ?)", (name, key, row))
+                for name, key, row in writes
+            ]
+        )
+
+    def _change(self, changes: list[Change]) -> None:
         connection = self._connection
-        changes: list[Change] = [
-            ("DELETE FROM rows WHERE name = ? AND key = ?", (name, key))
-            if row is None
-            else ("REPLACE INTO rows VALUES (?, ?, ?)", (name, key, row))
-            for name, key, row in writes
-        ]
         try:
             connection.execute("BEGIN IMMEDIATE")
             for statement, parameters in changes:
@@ -130,13 +151,13 @@ class TableFile:
             ) from error
         self._copy.note(changes)
 
-    def copy(self, most: int | None = None) -> bool:
-        """Bring the copy up to date, or some rows of it; whether there is more. Its errors are in the log only."""
-        return self._copy.catch_up(self._connection, most)
+    def copying(self) -> Callable[[], None]:
+        """What brings the copy up to date with all that is written by now, in any thread; its errors are in the log."""
+        return partial(self._copy.catch_up, self._connection, self._copy.take())
 
     def close(self) -> None:
         """Close the file."""
-        self.copy()
+        self.copying()()
         self._copy.close()
         self._connection.close()
 

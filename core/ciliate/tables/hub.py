@@ -20,8 +20,8 @@ log = structlog.get_logger("tables")
 
 FLUSH_INTERVAL = 0.5
 """Seconds between flushes of tables that may lose the last second."""
-ROWS_AT_ONCE = 250
-"""Rows that are written in one go: 3 ms."""
+FLUSH_SLICE = 1000
+"""Rows of a transaction: some milliseconds."""
 
 
 class TableError(Exception):
@@ -37,6 +37,7 @@ class Tables:
         self._writers: dict[str, str] = {}
         self._open: dict[str, dict[Key, Row | None]] | None = None
         self._unflushed: dict[tuple[str, bytes], bytes | None] = {}
+        self.leaving: set[str] = set()  # plugins whose tables go when they are disabled
         self.declared: frozenset[str] | None = None  # tables that plugins of this process may write; None: any
         self.absent: Callable[[Table[Any]], None] = lambda _: None  # called for a table that another process writes
         self.changed: Callable[[], None] = lambda: None  # called when this process writes one table more
@@ -50,9 +51,13 @@ class Tables:
         self._writers[spec.name] = plugin
         table.epoch += 1
         table.revision, table.stale = 0, False
-        self._file.begin(spec, table.epoch)
+        self._file.begin(spec, table.epoch, plugin if plugin in self.leaving else "")
         self.changed()
         return TableWriter(table, self._write)
+
+    def drop_left(self, enabled: Iterable[str]) -> list[str]:
+        """Delete the tables that earlier lives of this process wrote for `leaving` plugins that are enabled no more."""
+        return self._file.drop_left(enabled)
 
     def reader(self, spec: TableSpec[R]) -> TableReader[R]:
         """Read a table; without its writer these are the persisted rows, marked stale."""
@@ -86,31 +91,31 @@ class Tables:
             self._open = None
         self._commit(changes)
 
-    def flush(self, most: int | None = None) -> bool:
-        """Write what is not yet on disk, or some rows of it; whether there is more.
+    def flush(self) -> None:
+        """Write what is not yet on disk. A failure is logged, and tried again at the next flush."""
+        while self._unflushed and self._flush_some():
+            pass
 
-        A failure is logged, and tried again at the next flush.
-        """
-        writes: list[Write] = [(*where, row) for where, row in itertools.islice(self._unflushed.items(), most)]
-        if not writes:
-            return False
+    def _flush_some(self) -> bool:
+        """Write a slice of it, the oldest; False: it could not be written."""
+        some = list(itertools.islice(self._unflushed.items(), FLUSH_SLICE))
+        writes: list[Write] = [(name, key, row) for (name, key), row in some]
         try:
             self._file.write(writes)
         except TableFileError as error:
             log.error("tables are not flushed", error=str(error))
             return False
-        for name, key, _ in writes:
-            del self._unflushed[name, key]
-        return bool(self._unflushed)
+        for place, _ in some:
+            del self._unflushed[place]
+        return True
 
     async def run(self) -> None:
         """Flush for ever, and keep the file's copy up to date; a few rows at a time, so that others get their turn."""
         while True:
             await asyncio.sleep(FLUSH_INTERVAL)
-            while self.flush(ROWS_AT_ONCE):
+            while self._unflushed and self._flush_some():
                 await asyncio.sleep(0)
-            while self._file.copy(ROWS_AT_ONCE):
-                await asyncio.sleep(0)
+            await asyncio.to_thread(self._file.copying())
 
     def close(self) -> None:
         """Flush and close the file."""

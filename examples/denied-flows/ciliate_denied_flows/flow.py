@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ciliate.model.base import unpack_address
-from ciliate.model.endpoint import Endpoint
+from ciliate.model.endpoint import Endpoint, EndpointPolicy
 from ciliate.model.identity import Identity
 from ciliate.model.policy import RuleSet
 from ciliate.model.reasons import DropReason, reason_text
@@ -22,24 +22,25 @@ def wall_time(monotonic: int) -> str:
 
 @dataclass(frozen=True)
 class Names:
-    """Rows by key, of three tables."""
+    """Rows by key, of four tables."""
 
     endpoints: Mapping[int, Endpoint]
     identities: Mapping[int, Identity]
     rule_sets: Mapping[int, RuleSet]
+    policies: Mapping[int, EndpointPolicy]
 
     def flow(self, record: Any) -> dict[str, Any]:
         """What a line says of one record, of dtype ciliate.model.event.EVENT."""
-        direction = "egress" if record["direction"] == 1 else "ingress"
-        rule_set = self.rule_sets.get(int(record[f"rule_set_{direction}"]))
+        direction, own = ("egress", "source") if record["direction"] == 1 else ("ingress", "destination")
+        default = getattr(self.policies.get(int(record[f"{own}_endpoint"])), f"{direction}_default", 0)
+        rule_set = self.rule_sets.get(int(record[f"rule_set_{direction}"]) or default)  # 0: no rule allows it
         return {
             "time": wall_time(int(record["time"])),
             "reason": reason_text(int(record["reason"])),
             "direction": direction,
             "rules": [rule.path for rule in rule_set.rules] if rule_set else ["default-deny"],
             "protocol": int(record["protocol"]),
-            "source": self._end(record, "source"),
-            "destination": self._end(record, "destination"),
+            **{side: self._end(record, side) for side in ("source", "destination")},
             "packets": int(record["packets"]),
         }
 

@@ -10,7 +10,7 @@ import numpy as np
 from ciliate.api.routes import Request, Route
 from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
-from ciliate.model.endpoint import ENDPOINTS
+from ciliate.model.endpoint import ENDPOINT_POLICIES, ENDPOINTS
 from ciliate.model.event import EventKind
 from ciliate.model.identity import IDENTITIES
 from ciliate.model.policy import RULE_SETS
@@ -33,8 +33,8 @@ class DeniedFlowsPlugin(Plugin):
         self._context = context
         config: DeniedFlowsSection = context.config
         self._file = LineFile(context.node.state_dir / config.path, config.max_size)
-        read = context.tables.reader
-        self._names = Names(read(ENDPOINTS).rows, read(IDENTITIES).rows, read(RULE_SETS).rows)
+        of = context.tables.reader
+        self._names = Names(of(ENDPOINTS).rows, of(IDENTITIES).rows, of(RULE_SETS).rows, of(ENDPOINT_POLICIES).rows)
         self._total = context.metrics.counter("ciliate_denied_flows_total", "Denied flows, by their fate.", "fate")
         self._lost: Counter[str] = Counter()
         self._writing = asyncio.Lock()

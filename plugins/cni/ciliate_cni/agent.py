@@ -9,7 +9,7 @@ from pathlib import Path
 from ciliate.context import Context
 from ciliate.kernel.probe import lacking
 from ciliate.maps.ownership import MapOwnedError
-from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
+from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP, ENDPOINT_FLOWS_MAP
 from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINT_POLICIES, ENDPOINTS_MAP, Endpoint
 from ciliate.model.event import PACKETS_MAP
 from ciliate.model.ipam import NODE_RANGES, Ipam
@@ -26,20 +26,24 @@ from ciliate_cni.datapath import Datapath
 from ciliate_cni.deletequeue import DeleteQueue
 from ciliate_cni.endpoint_objects import EndpointObjects
 from ciliate_cni.endpoints import EndpointMaps, Endpoints
+from ciliate_cni.flowlimits import FlowLimits
 from ciliate_cni.host import HostDevice, HostPair, address_changes
 from ciliate_cni.metrics import CniMetrics, packet_counts
 from ciliate_cni.mover import Mover
 from ciliate_cni.pods import Pods
 from ciliate_cni.points import Points
 from ciliate_cni.programs import REFUSED, Programs
+from ciliate_cni.recovery import Recovery, named, pod_of
 from ciliate_cni.removal import Removal
 from ciliate_cni.server import CniServer
 from ciliate_cni.tcxlinks import TcxLinks
-from ciliate_cni.verbs import Verbs, is_realised, refuse_frame
+from ciliate_cni.verbs import Verbs, claim_addresses, is_realised, refuse_frame
 
 CLAIMS = claims_table("cni")
 _PINS_INTERVAL = 1.0
 _POINTS_INTERVAL = 0.25
+_LIMITS_INTERVAL = 0.5
+_PRESSED_OFTENER = 5  # times as often is collected while an endpoint is near its limit of flows
 
 
 class Agent:
@@ -61,6 +65,8 @@ class Agent:
         self._claiming = asyncio.Lock()
         self.pods = Pods(context.store, context.node.name, self._pod_changed, self._namespace_changed)
         self.points = Points(context.maps)
+        flows = context.maps.open(ENDPOINT_FLOWS_MAP.name, writable=True).mmap(writable=True)
+        self.flow_limits = FlowLimits(flows, CONNTRACK_MAP.max_entries, self.config.conntrack_share)
         self.metrics = CniMetrics(context.metrics, self._states, self._packets, self.points.rows)
         self._activity = Activity()
         self._tcx_links = TcxLinks(context.node.bpffs / "links")
@@ -111,6 +117,8 @@ class Agent:
             programs = Programs(self.context, path, devices, self._tcx_links, pair, families)
             held.push_async_callback(programs.close)
             await programs.load()
+            queue = DeleteQueue(self.socket.parent)
+            await Recovery(self.context, self.endpoints, self.pods, queue, self.config.network).run(devices)
             if not programs.exchanging:
                 await programs.attach(self.endpoints.all())
             await self._adopt(devices, None if programs.exchanging else programs.loaded)
@@ -145,7 +153,11 @@ class Agent:
             if damage.lost and endpoint is not None:
                 self.endpoints.delete(endpoint)
                 self.endpoints.release([endpoint.id])
-        kept = {f"{e.container_id}/{e.interface}" for e in self.endpoints.all()}
+        held = self.ipam.attachments()
+        kept = {f"{e.container_id}/{e.interface}": e for e in self.endpoints.all()}
+        for attachment, endpoint in kept.items():
+            if attachment not in held:
+                claim_addresses(self.ipam, endpoint)
         for attachment in [a for a in self.ipam.attachments() if a not in kept]:
             self.ipam.release(attachment)
         removed = await self.context.worker.call(devices.purge_orphans, [e.id for e in self.endpoints.all()])
@@ -219,10 +231,24 @@ class Agent:
     async def _collect(self, loaded: Datapath) -> None:
         maps = self.context.maps
         tables = {spec.name: maps.open(spec.name, writable=True) for spec in (CONNTRACK_MAP, CONNTRACK_NEW_MAP)}
-        collector = Collector(loaded.collect, tables, maps.open("collect_keys", writable=True).mmap(writable=True))
+        keys = maps.open("collect_keys", writable=True).mmap(writable=True)
+        endpoints = maps.open(ENDPOINTS_MAP.name).mmap()
+        collector = Collector(loaded.programs, tables, keys, endpoints, self.flow_limits)
+        clock, interval = asyncio.get_running_loop().time, self.config.conntrack_interval
+        last = clock()
         while True:
-            await asyncio.sleep(self.config.conntrack_interval)
-            self.metrics.collected(await asyncio.to_thread(collector.collect))
+            await asyncio.sleep(min(_LIMITS_INTERVAL, interval))
+            for number in self.flow_limits.update():
+                self._tell_limited(number)
+            if clock() - last >= (interval / _PRESSED_OFTENER if self.flow_limits.pressed else interval):
+                self.metrics.collected(await asyncio.to_thread(collector.collect))
+                last = clock()
+
+    def _tell_limited(self, number: int) -> None:
+        flows, limit = self.flow_limits.of(number)
+        endpoint = self.endpoints.get(number)
+        pod = f"{endpoint.namespace}/{endpoint.pod}" if endpoint is not None else ""
+        self.context.log.warning("too many flows: new ones are dropped", id=number, pod=pod, flows=flows, limit=limit)
 
     async def _keep_pins(self, loaded: Datapath) -> None:
         """Somebody may delete the bpffs folder, or unmount it: packets go on, but only for as long as this process."""
@@ -247,7 +273,16 @@ class Agent:
             await verbs.delete_queued()
 
     def _pod_changed(self, key: ObjectKey) -> None:
+        self._name_recovered(key)
         self._refresh([e for e in self.endpoints.all() if (e.namespace, e.pod) == tuple(key)])
+
+    def _name_recovered(self, key: ObjectKey) -> None:
+        """A recovered endpoint whose Pod was not known at the start."""
+        if (pod := self.pods.pods.get(key)) is None:
+            return
+        for endpoint in [e for e in self.endpoints.nameless() if not e.pod]:
+            if pod_of({endpoint.ipv4, endpoint.ipv6}, [pod]) is not None:
+                self.endpoints.put(named(endpoint, pod, self.pods.namespaces, self.context.node.cluster))
 
     def _namespace_changed(self, key: ObjectKey) -> None:
         self._refresh([e for e in self.endpoints.all() if e.namespace == key.name])

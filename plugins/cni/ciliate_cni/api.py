@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from ciliate.api.routes import ApiError, Request, Route
 from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP
-from ciliate.model.endpoint import Endpoint
+from ciliate.model.endpoint import ENDPOINT_POLICIES, Endpoint
 from ciliate.model.event import PACKETS_MAP
 from ciliate.model.policy import RULE_SETS
 from ciliate.model.reasons import reason_text
@@ -43,6 +43,7 @@ class _Served:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._rule_sets = agent.context.tables.reader(RULE_SETS)
+        self._policies = agent.context.tables.reader(ENDPOINT_POLICIES)
 
     async def endpoints(self, _: Request) -> list[dict[str, Any]]:
         return [self._shown(e) for e in sorted(self._agent.endpoints.all(), key=lambda e: e.id)]
@@ -81,16 +82,19 @@ class _Served:
                 yield {"lost": delivery.lost}
             for batch in delivery.events:
                 for event in batch[keep(batch)]:
-                    shown = records.named_rules(records.event(event), self._rule_sets.rows)
+                    shown = records.named_rules(records.event(event), self._rule_sets.rows, self._policies.rows)
                     yield shown | {"plugin": self._agent.points.name_of(int(event["plugin_slot"]))}
 
     def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
         policy = self._agent.policies.get(endpoint.id)
         current = policy if policy is not None and policy.generation == endpoint.generation else None
+        flows, limit = self._agent.flow_limits.of(endpoint.id)
         return {
             **msgspec.to_builtins(endpoint),
             "state": "ready" if self._agent.is_ready(endpoint) else "waiting-for-identity",
             "attached": self._agent.attached(endpoint),
+            "flows": flows,
+            "flow_limit": limit,
             "identity": current.identity if current is not None else 0,
             "policy": msgspec.to_builtins(current) if current is not None else None,
         }

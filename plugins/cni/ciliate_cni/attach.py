@@ -98,6 +98,11 @@ class Devices:
         groups = {link.group for link in links.list_links(self._host)} & set(DOOMED)
         _ignoring_absence(self._host.errors([links.delete_group(group) for group in groups]) if groups else [])
 
+    def made(self) -> dict[int, links.Link]:
+        """Pairs that stand, whole and not to be deleted, by endpoint id."""
+        found = [link for link in links.list_links(self._host) if link.group == MADE]
+        return {link.index - IFINDEX_BASE: link for link in found}
+
     def purge_orphans(self, known: Iterable[int]) -> list[str]:
         """Delete pairs that no endpoint owns, or that were never finished; their names. For the start."""
         kept = {host_index(endpoint) for endpoint in known}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from ciliate.plugin import Section
+from msgspec import Meta
 
 
 class CniConfig(Section):
@@ -37,6 +38,9 @@ class CniConfig(Section):
     """Folder of the compiled BPF objects; empty: the one that comes with Ciliate."""
     conntrack_interval: float = 10.0
     """Seconds between two collections of dead conntrack entries."""
+    conntrack_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """The largest part of the conntrack table that one pod's flows may take; 1: no limit. Where several take much it is
+    less, so that there is always room for others. New flows beyond are dropped (reason 245)."""
     tcx: Literal["auto", "off"] = "auto"
     """auto: where the kernel has tcx, pods' programs move to it in the background: 0.1 us less a packet."""
     tcx_delay: float = 2.0

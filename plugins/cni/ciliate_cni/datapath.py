@@ -73,11 +73,6 @@ class Datapath:
         """What every pod's host end runs."""
         return self.programs.program("from_pod")
 
-    @property
-    def collect(self) -> Program:
-        """What removes conntrack entries."""
-        return self.programs.program("conntrack_collect")
-
     def repin(self, registry: MapRegistry, bpffs: Path) -> list[str]:
         """Pin anew what somebody has unpinned, so that it outlives this process; what that was. Raises KernelError."""
         lost = [f"map {name}" for name in registry.repin()]

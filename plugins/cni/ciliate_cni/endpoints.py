@@ -18,8 +18,9 @@ from ciliate.model.endpoint import (
 )
 from ciliate.reconciler import MapReconciler
 from ciliate.tables.spec import Durability, TableSpec
+from msgspec import structs
 
-from ciliate_cni.attach import host_index
+from ciliate_cni.attach import host_index, host_name
 from ciliate_cni.errors import CniError, Code
 from ciliate_cni.links import mac_bytes
 
@@ -27,6 +28,10 @@ _ENTRY = struct.Struct("<II16s16s6s6sI")  # ENDPOINT_ENTRY
 _NO_ENTRY = np.zeros((), ENDPOINT_ENTRY)
 _NO_ADDRESS = bytes(16)
 _BLOCK = 1024
+_GAP = 1 << 20
+"""Between the highest generation that is known after a loss, and the next: so many pods may have come since."""
+NAMELESS = "recovered:"
+"""How the container_id of a recovered endpoint begins until a call names its container."""
 
 
 class Reserve(Row, frozen=True):
@@ -117,6 +122,7 @@ class Endpoints:
         self._reserves = tables.writer(RESERVES)
         self._by_attachment = {(e.container_id, e.interface): e.id for e in self.all()}
         self._reserved: set[int] = set()  # ids whose devices still wait for their deletion
+        self._nameless = {e.id for e in self.all() if e.container_id.startswith(NAMELESS)}
         latest = max(self.all(), key=lambda e: e.generation, default=None)
         self._last_id = latest.id if latest is not None else 0
         known = self._reserves.rows.get("generation")
@@ -135,6 +141,32 @@ class Endpoints:
         """An attachment's endpoint."""
         number = self._by_attachment.get((container_id, interface))
         return None if number is None else self.get(number)
+
+    def nameless(self) -> list[Endpoint]:
+        """Recovered ones of which no call has said yet which container they belong to."""
+        return [self._writer.rows[number] for number in sorted(self._nameless)]
+
+    def recognise(self, container_id: str, interface: str) -> Endpoint | None:
+        """Of the nameless ones that which was made for an attachment, as its name shows; it has its own now."""
+        for endpoint in self.nameless():
+            if host_name(container_id, interface, endpoint.generation) == endpoint.host_interface:
+                found = structs.replace(endpoint, container_id=container_id, interface=interface)
+                self.put(found)
+                self._nameless.discard(found.id)
+                self._by_attachment.pop((endpoint.container_id, endpoint.interface), None)
+                return found
+        return None
+
+    def restore(self, endpoints: Iterable[Endpoint]) -> None:
+        """Rows that were lost, as the kernel's entries have it: those are not touched."""
+        with self._tables.commit():
+            for endpoint in endpoints:
+                self._writer.put(endpoint)
+                self._by_attachment[endpoint.container_id, endpoint.interface] = endpoint.id
+                self._nameless.add(endpoint.id)
+                self._last_id = max(self._last_id, endpoint.id)
+                if endpoint.generation >= self._generation:  # what was reserved is lost as well
+                    self._generation = self._generation_limit = endpoint.generation + _GAP
 
     def next(self) -> tuple[int, int]:
         """A free id, the longest unused first, and its generation. Raises CniError when all ids are taken."""
@@ -166,6 +198,7 @@ class Endpoints:
         self._maps.delete(endpoint)
         self._writer.delete(endpoint.id)
         self._by_attachment.pop((endpoint.container_id, endpoint.interface), None)
+        self._nameless.discard(endpoint.id)
 
     def release(self, numbers: Iterable[int]) -> None:
         """The devices of these ids are gone: the ids may be given out again."""

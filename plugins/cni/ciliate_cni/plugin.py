@@ -9,7 +9,7 @@ from ciliate.api.routes import Route
 from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
 from ciliate.maps.spec import MapSpec
-from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP, CONNTRACK_OLD_MAP
+from ciliate.model.conntrack import CONNTRACK_MAP, CONNTRACK_NEW_MAP, CONNTRACK_OLD_MAP, ENDPOINT_FLOWS_MAP
 from ciliate.model.datapath import SWITCHES_MAP
 from ciliate.model.endpoint import ENDPOINT_IPS_MAP, ENDPOINTS, ENDPOINTS_MAP
 from ciliate.model.event import EVENTS_MAP, PACKETS_MAP
@@ -47,7 +47,7 @@ class CniPlugin(Plugin):
     def ciliate_maps(self) -> Iterable[MapSpec]:
         """Endpoints, and what the programs keep of flows and packets."""
         of_points = (POINT_PACKET_MAP, FROM_POD_SLOTS_MAP, POINT_SLOTS_MAP, POINT_STATS_MAP, SWITCHES_MAP)
-        flows = (CONNTRACK_MAP, CONNTRACK_NEW_MAP, CONNTRACK_OLD_MAP)
+        flows = (CONNTRACK_MAP, CONNTRACK_NEW_MAP, CONNTRACK_OLD_MAP, ENDPOINT_FLOWS_MAP)
         return (ENDPOINTS_MAP, ENDPOINT_IPS_MAP, *flows, EVENTS_MAP, PACKETS_MAP, *of_points)
 
     @hookimpl

@@ -80,6 +80,17 @@ class Pods:
         finally:
             self._waiting.discard(wake)
 
+    async def synced(self) -> None:
+        """Wait until all of both kinds that there are have come."""
+        wake = asyncio.Event()
+        self._waiting.add(wake)
+        try:
+            while not self.complete >= {POD.kind, NAMESPACE.kind}:
+                await wake.wait()
+                wake.clear()
+        finally:
+            self._waiting.discard(wake)
+
     def known(self, key: ObjectKey, uid: str) -> Object | None:
         """A pod that is known now, unless it is an earlier one of the same name."""
         pod = self.pods.get(key)

@@ -9,6 +9,7 @@ import numpy as np
 from ciliate.api.routes import ApiError
 from ciliate.model.base import unpack_address
 from ciliate.model.conntrack import VERDICT_AUDIT, VERDICT_PROXY_SHIFT, ConntrackState, Leg
+from ciliate.model.endpoint import EndpointPolicy
 from ciliate.model.event import EventKind, MatchType, Point, TraceReason
 from ciliate.model.policy import Direction, RuleSet
 from ciliate.model.reasons import DropReason, reason_text
@@ -88,16 +89,25 @@ def event(record: Any) -> dict[str, Any]:
     return shown
 
 
-def named_rules(shown: dict[str, Any], rule_sets: Mapping[int, RuleSet]) -> dict[str, Any]:
-    """An event with the paths of the rules that decided: of each side that was judged, or of the one that denied."""
+def named_rules(
+    shown: dict[str, Any], rule_sets: Mapping[int, RuleSet], policies: Mapping[int, EndpointPolicy]
+) -> dict[str, Any]:
+    """An event with the paths of the rules that decided: of each side that was judged, or of the one that denied.
+
+    What no entry allows has no rule set of its own: then it is what switched default deny on for the endpoint.
+    """
     named: dict[str, list[str]] = {"rules_egress": [], "rules_ingress": []}
     denied = shown.get("reason") in (DropReason.POLICY_DENIED, DropReason.POLICY_DENY)
     for side in (shown["direction"],) if denied else ("egress", "ingress"):
-        known = rule_sets.get(shown[f"rule_set_{side}"])
+        number = shown[f"rule_set_{side}"]
+        if number == 0 and (denied or (shown["audited"] and shown[side])):
+            policy = policies.get(shown["source_endpoint" if side == "egress" else "destination_endpoint"])
+            number = 0 if policy is None else policy.default_rule_set(Direction[side.upper()])
+        known = rule_sets.get(number)
         if known is not None:
             named[f"rules_{side}"] = [rule.path for rule in known.rules]
         elif denied:
-            named[f"rules_{side}"] = ["default-deny"]  # no entry matched: there is no set to name
+            named[f"rules_{side}"] = ["default-deny"]  # the endpoint is gone
     return {**shown, **named}
 
 

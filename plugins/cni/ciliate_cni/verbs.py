@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from ciliate.kernel.errors import KernelError
 from ciliate.model.endpoint import Endpoint, EndpointPolicy
-from ciliate.model.ipam import ExhaustedError, Ipam, IpamError, NotReadyError
+from ciliate.model.ipam import Allocation, ExhaustedError, Ipam, IpamError, NotReadyError
 from ciliate.programs.program import Program
 from ciliate.store import ObjectKey
 from ciliate.tables.file import TableFileError
@@ -133,7 +133,7 @@ class Verbs:
             if self.queue.holds(*request.attachment):
                 await self._delete_alone(call)
                 self.queue.settle(*request.attachment)
-            known = self.endpoints.of(call.container_id, call.interface)
+            known = self._endpoint_of(call)
             if known is not None:
                 wrong: list[str] = await self.worker.call(self.devices.inspect, known, netns, self.program())
                 if wrong:
@@ -146,6 +146,17 @@ class Verbs:
             if known is not None:
                 await self._realised(known)
             return result.result_of(endpoint, call.conf.cni_version, call.netns, call.conf.prev_result)
+
+    def _endpoint_of(self, call: Call) -> Endpoint | None:
+        known = self.endpoints.of(call.container_id, call.interface)
+        return known or self._recognise(call.container_id, call.interface)
+
+    def _recognise(self, container_id: str, interface: str) -> Endpoint | None:
+        """A recovered endpoint's container is known as soon as a call names it."""
+        found = self.endpoints.recognise(container_id, interface)
+        if found is not None:
+            claim_addresses(self.ipam, found)
+        return found
 
     async def _create(self, call: Call, netns: int) -> Endpoint:
         """A new endpoint, whole or not at all. Its devices are made while its row is written and policy works on it."""
@@ -225,7 +236,7 @@ class Verbs:
 
     async def _delete_alone(self, call: Call) -> None:
         """An attachment that nobody knows is deleted already."""
-        endpoint = self.endpoints.of(call.container_id, call.interface)
+        endpoint = self._endpoint_of(call)
         if endpoint is not None:
             await self.remove(endpoint)
         else:
@@ -234,7 +245,7 @@ class Verbs:
     async def _check(self, call: Call, request: Request, caller: Caller) -> None:
         netns = namespaces.check_pod_namespace(caller.netns, call.netns, request.netns_errno)
         async with self._alone.hold(call.attachment):
-            endpoint = self.endpoints.of(call.container_id, call.interface)
+            endpoint = self._endpoint_of(call)
             if endpoint is None:
                 raise CniError(
                     Code.UNKNOWN_CONTAINER,
@@ -254,6 +265,8 @@ class Verbs:
         if call.conf.valid_attachments is None:
             raise CniError(Code.CONFIGURATION, "GC needs cni.dev/valid-attachments: the attachments that are to stay")
         valid = {(a.container_id, a.ifname) for a in call.conf.valid_attachments}
+        for attachment in valid:
+            self._recognise(*attachment)
         for endpoint in self.endpoints.all():
             attachment = (endpoint.container_id, endpoint.interface)
             if endpoint.network == call.conf.name and attachment not in valid:
@@ -261,6 +274,13 @@ class Verbs:
                     current = self.endpoints.of(*attachment)
                     if current is not None and current.generation == endpoint.generation:
                         await self.remove(current)
+
+
+def claim_addresses(ipam: Ipam, endpoint: Endpoint) -> None:
+    """Have IPAM know what an endpoint has. Raises IpamError."""
+    owner = f"{endpoint.namespace}/{endpoint.pod or endpoint.container_id}"
+    attachment = f"{endpoint.container_id}/{endpoint.interface}"
+    ipam.claim(owner, attachment, Allocation(ipv4=endpoint.ipv4, ipv6=endpoint.ipv6))
 
 
 def is_realised(row: EndpointPolicy | None, endpoint: Endpoint) -> bool:

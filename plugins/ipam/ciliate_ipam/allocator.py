@@ -75,6 +75,21 @@ class Allocator:
             held = self._attachments[attachment] = held + new
         return _allocation(held)
 
+    def claim(self, owner: str, attachment: str, allocation: Allocation) -> None:
+        """See `Ipam.claim`."""
+        pairs = [(4, allocation.ipv4), (6, allocation.ipv6)]
+        rows = [Address(address=a, family=f, owner=owner, attachment=attachment) for f, a in pairs if a is not None]
+        with self._durably(f"addresses of {owner}"):
+            self._addresses.put_all(rows)
+        for row in rows:
+            for other in [
+                key for key, held in self._attachments.items() if any(a.address == row.address for a in held)
+            ]:
+                del self._attachments[other]
+            for address_range in self._ranges:
+                address_range.use(row.address, owner)
+        self._attachments[attachment] = rows
+
     def _choose(self, family: int, owner: str, attachment: str, now: float) -> Address:
         usable = [r for r in ranges_of(family, self._ranges) if r.row.cidr not in self._leaving]
         for desperate in (False, True):

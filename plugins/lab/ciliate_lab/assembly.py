@@ -16,7 +16,9 @@ from ciliate_lab import cgroups, network, supervisor, system
 from ciliate_lab.place import LabError, LabNode, LabPlace
 from ciliate_lab.supervisor import ProcessSpec
 
-PLUGINS = ["cni", "ipam", "policy", "lab"]
+PLUGINS = ("cni", "ipam", "policy", "hubble", "relay", "lab")
+OPTIONAL = ("hubble", "relay")
+"""Plugins that a lab has if they are installed."""
 Progress = Callable[[str], None]
 
 
@@ -24,7 +26,7 @@ def put_up(lab: LabPlace, count: int, overrides: Iterable[str], progress: Progre
     """Make everything and start the processes, without waiting for them. On an error the caller tears down."""
     nodes = [lab.node(number) for number in range(1, count + 1)]
     progress(f"network: {lab.outside} and {', '.join(node.namespace for node in nodes)}")
-    _write_configs(lab, nodes, list(overrides))
+    plugins = _write_configs(lab, nodes, list(overrides))
     network.build_outside(lab)
     for node in nodes:
         network.build_node(node)
@@ -36,8 +38,9 @@ def put_up(lab: LabPlace, count: int, overrides: Iterable[str], progress: Progre
         except OSError as error:
             raise LabError(f"{error}: a node needs a bpffs of its own; is CAP_SYS_ADMIN missing?") from error
         cgroups.create(node.cgroup)
-    _write_processes(lab, nodes)
-    progress("processes: operator, " + ", ".join(f"agent and kubelet of {node.name}" for node in nodes))
+    specs = _processes(lab, nodes, plugins)
+    lab.processes.write_bytes(msgspec.json.encode(specs))
+    progress("processes: " + ", ".join(f"{spec.node}/{spec.name}" if spec.node else spec.name for spec in specs))
     supervisor.launch(lab)
 
 
@@ -53,14 +56,19 @@ def check_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     return settings.tree
 
 
-def _write_configs(lab: LabPlace, nodes: list[LabNode], overrides: list[str]) -> None:
+def _write_configs(lab: LabPlace, nodes: list[LabNode], overrides: list[str]) -> list[str]:
+    """Write all; the plugins that the lab has."""
     own = {
         "name": "operator",
-        "run_dir": str(lab.operator_socket.parent),
+        "run_dir": str(lab.run_dir),
         "state_dir": str(lab.folder / "state"),
         "bpffs": str(lab.folder / "bpf"),
     }
-    _write_config(lab, lab.config, own, {"lab": {"name": lab.name}}, overrides)
+    sections: dict[str, Any] = {
+        "lab": {"name": lab.name},
+        "relay": {"peer_service": [f"unix://{node.hubble_socket}" for node in nodes]},
+    }
+    plugins = _write_config(lab, lab.config, own, sections, overrides)
     for node in nodes:
         for folder in (node.run_dir, node.state_dir, node.conf_dir, node.bin_dir, node.logs):
             folder.mkdir(parents=True)
@@ -75,49 +83,61 @@ def _write_configs(lab: LabPlace, nodes: list[LabNode], overrides: list[str]) ->
             "cni": {"conf_dir": str(node.conf_dir), "bin_dir": str(node.bin_dir)},
         }
         _write_config(lab, node.config, own, sections, overrides)
+    return plugins
 
 
 def _write_config(
     lab: LabPlace, path: Path, node: dict[str, str], sections: dict[str, Any], overrides: list[str]
-) -> None:
+) -> list[str]:
+    """Write one; the plugins that it names."""
+    installed = available()
+    plugins = [name for name in PLUGINS if name not in OPTIONAL or name in installed]
     tree: dict[str, Any] = {
         "cluster": {"name": "default"},
         "node": node,
-        "plugins": PLUGINS,
+        "plugins": plugins,
         "store": {"driver": "local", "path": str(lab.store)},
-        **sections,
+        **{name: section for name, section in sections.items() if name in plugins},
     }
     settings = load_settings(None, environment={})
     settings.set("", tree, "lab")
     settings.set("", check_overrides(overrides), "--set")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(settings.tree, sort_keys=False))
+    return core_config(settings).plugins
 
 
-def _write_processes(lab: LabPlace, nodes: list[LabNode]) -> None:
+def _processes(lab: LabPlace, nodes: list[LabNode], plugins: list[str]) -> list[ProcessSpec]:
+    """What is to run, in the order of its start."""
+    own, of_node = [("operator", ["operator"])], [("agent", ["agent"]), ("kubelet", ["run", "kubelet"])]
+    if "hubble" in plugins:
+        of_node.append(("hubble", ["run", "hubble"]))
+    if "relay" in plugins:
+        own.append(("relay", ["relay", "--set", "node.name=relay"]))
     program = str(Path(sys.executable).parent / "ciliate")
     specs = [
         ProcessSpec(
-            name="operator",
+            name=name,
             node="",
-            argv=[program, "operator", "--config", str(lab.config)],
+            argv=[program, *words, "--config", str(lab.config)],
             namespace=lab.outside,
-            cgroup=str(lab.cgroup / "operator"),
-            log=str(lab.operator_log),
-            socket=str(lab.operator_socket),
+            cgroup=str(lab.cgroup / name),
+            log=str(lab.logs / f"{name}.log"),
+            socket=str(lab.socket(name)),
         )
+        for name, words in own
     ]
-    for node in nodes:
-        for name, words in (("agent", ["agent"]), ("kubelet", ["run", "kubelet"])):
-            specs.append(
-                ProcessSpec(
-                    name=name,
-                    node=node.name,
-                    argv=[program, *words, "--config", str(node.config)],
-                    namespace=node.namespace,
-                    cgroup=str(node.cgroup / name),
-                    log=str(node.logs / f"{name}.log"),
-                    socket=str(node.socket(name)),
-                )
-            )
-    lab.processes.write_bytes(msgspec.json.encode(specs))
+    specs += [
+        ProcessSpec(
+            name=name,
+            node=node.name,
+            argv=[program, *words, "--config", str(node.config)],
+            namespace=node.namespace,
+            cgroup=str(node.cgroup / name),
+            log=str(node.logs / f"{name}.log"),
+            socket=str(node.socket(name)),
+        )
+        for node in nodes
+        for name, words in of_node
+    ]
+    return specs

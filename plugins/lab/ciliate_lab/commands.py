@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,6 +76,8 @@ def up(
             raise CommandError(f"lab {lab.name} could not be started, and was removed again: {error}") from error
         raise
     progress(f"ready: lab {lab.name}, {nodes} node{'s' if nodes > 1 else ''}")
+    if lab.relay_socket.exists():
+        print(f"flows: `ciliate hubble observe`, or `hubble observe --server unix://{lab.relay_socket}`")
 
 
 @app.command()
@@ -131,8 +134,10 @@ def logs(
             _, node = asyncio.run(pods.find_pod(lab, pod, namespace))
             path = node.pod_log(namespace, pod)
         else:
-            known = {f"{n.name}/{p}": n.logs / f"{p}.log" for n in lab.nodes() for p in ("agent", "kubelet")}
-            known |= {"operator": lab.operator_log, "supervisor": lab.supervisor_log}
+            running = supervisor.read_running(lab)
+            processes = running.processes if running is not None else []
+            known = {f"{p.node}/{p.name}" if p.node else p.name: Path(p.log) for p in processes}
+            known["supervisor"] = lab.supervisor_log
             if process not in known:
                 raise CommandError(f"no process {process!r}; there are {', '.join(known)}")
             path = known[process]
@@ -201,7 +206,10 @@ def _lab(name: str) -> LabPlace:
 def _print_status(found: dict[str, object]) -> None:
     from ciliate.cli.node import print_rows
 
-    print(f"lab {found['name']}: {'ready' if found['ready'] else 'not ready'}\n")
+    print(f"lab {found['name']}: {'ready' if found['ready'] else 'not ready'}")
+    if isinstance(relay := found.get("relay"), dict):
+        print(f"flows of all nodes: {relay['server']}")
+    print()
     for key, columns in (
         ("nodes", ["name", "ready", "netns", "addresses", "pod_cidrs"]),
         ("processes", ["name", "node", "ready", "pid", "restarts", "socket"]),
@@ -216,3 +224,7 @@ def _print_status(found: dict[str, object]) -> None:
     assert isinstance(reasons, list)
     for reason in reasons:
         print(f"not ready: {reason}")
+    degraded = found["degraded"]
+    assert isinstance(degraded, list)
+    for reason in degraded:
+        print(f"degraded: {reason}")

@@ -70,19 +70,28 @@ class LabPlace:
         return f"{self.prefix}outside"
 
     @property
-    def operator_socket(self) -> Path:
-        """The operator's API."""
-        return self.folder / "run" / "operator.sock"
+    def run_dir(self) -> Path:
+        """Sockets of the cluster's own processes."""
+        return self.folder / "run"
+
+    @property
+    def relay_socket(self) -> Path:
+        """Where the relay serves the flows of all nodes."""
+        return self.run_dir / "hubble" / "relay.sock"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the cluster's own processes."""
+        return self.folder / "logs"
+
+    def socket(self, process: str) -> Path:
+        """The API of one of its own processes: operator, relay."""
+        return self.run_dir / f"{process}.sock"
 
     @property
     def supervisor_log(self) -> Path:
         """What the supervisor says."""
         return self.folder / "logs" / "supervisor.log"
-
-    @property
-    def operator_log(self) -> Path:
-        """What the operator says."""
-        return self.folder / "logs" / "operator.log"
 
     def node(self, number: int) -> LabNode:
         """The node of a number from 1."""
@@ -113,7 +122,7 @@ class LabNode:
 
     @property
     def config(self) -> Path:
-        """The configuration of its agent and kubelet."""
+        """The configuration of its processes."""
         return self.folder / "ciliate.yaml"
 
     @property
@@ -125,6 +134,11 @@ class LabNode:
     def state_dir(self) -> Path:
         """What its processes keep."""
         return self.folder / "state"
+
+    @property
+    def hubble_socket(self) -> Path:
+        """Where its flows are served."""
+        return self.run_dir / "hubble" / "hubble.sock"
 
     @property
     def bpf_mount(self) -> Path:
@@ -161,5 +175,5 @@ class LabNode:
         return self.lab.cgroup / self.name
 
     def socket(self, process: str) -> Path:
-        """The API of one of its processes: agent, kubelet."""
+        """The API of one of its processes: agent, kubelet, hubble."""
         return self.run_dir / f"{process}.sock"

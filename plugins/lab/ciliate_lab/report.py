@@ -11,6 +11,7 @@ from typing import Any
 from ciliate.api.client import Client
 from ciliate.api.routes import ApiError
 from ciliate.cli.cluster import LocalCluster
+from ciliate.config import load_settings
 from ciliate.model.kinds import CILIUM_NODE, NODE, POD
 from ciliate.store import Kind, NotFoundError, Object, StoreError
 
@@ -20,6 +21,7 @@ from ciliate_lab.place import LabError, LabNode, LabPlace
 from ciliate_lab.supervisor import RunningProcess, read_running
 
 POLL = 0.05
+DEFAULT_PORTS = {"hubble": 4244, "relay": 4245}
 _NO_SUPERVISOR = "the supervisor does not run: processes that end stay ended; `ciliate lab up --name {}` starts it anew"
 
 
@@ -39,10 +41,13 @@ def lab_status(lab: LabPlace) -> dict[str, Any]:
     own = [p for p in processes if not p["node"]]
     reasons += [f"{p['name']}: {reason}" for p in own for reason in p["reasons"]]
     reasons += [f"{node['name']}: {reason}" for node in nodes for reason in node["reasons"]]
+    relay = next((p for p in own if p["name"] == "relay"), None)
+    reasons += _not_relayed(relay, lab.nodes()) if relay is not None and relay["ready"] else []
     return {
         "name": lab.name,
         "ready": not reasons,
         "reasons": reasons,
+        "degraded": [f"{p['node']}: {p['name']}: {said}" for p in processes for said in p["degraded"]],
         "folder": str(lab.folder),
         "config": str(lab.config),
         "store": str(lab.store),
@@ -54,6 +59,7 @@ def lab_status(lab: LabPlace) -> dict[str, Any]:
             "gateways": list(network.GATEWAYS),
             "addresses": list(network.WORLD),
         },
+        "relay": _relay(lab) if relay is not None else None,
         "processes": processes,
         "nodes": nodes,
         "pods": [_pod(lab, pod) for pod in objects[POD.kind]],
@@ -96,6 +102,7 @@ def _said(processes: list[dict[str, Any]]) -> str:
 def _process(state: RunningProcess) -> dict[str, Any]:
     pid = state.pid if state.pid and runs(state.pid, start_time(state.pid)) else 0
     refused: dict[str, str] = {}
+    degraded: list[str] = []
     reasons = [] if pid else [f"does not run{f' ({state.last_exit})' if state.last_exit else ''}"]
     if pid:
         try:
@@ -103,6 +110,7 @@ def _process(state: RunningProcess) -> dict[str, Any]:
                 answer = client.get("/status")
             refused = answer.get("refused", {})
             reasons += [f"{plugin}: {reason}" for plugin, said in answer["reasons"].items() for reason in said]
+            degraded = [f"{plugin}: {reason}" for plugin, said in answer["degraded"].items() for reason in said]
         except ApiError as error:
             reasons.append(f"does not answer: {error}")
     return {
@@ -117,6 +125,7 @@ def _process(state: RunningProcess) -> dict[str, Any]:
         "last_exit": state.last_exit,
         "ready": not reasons,
         "reasons": reasons,
+        "degraded": degraded,
     }
 
 
@@ -148,7 +157,47 @@ def _node(node: LabNode, processes: list[dict[str, Any]], objects: dict[str, lis
         "cni_bin_dir": str(node.bin_dir),
         "processes": mine,
         "sockets": {p["name"]: p["socket"] for p in mine},
+        "hubble": _hubble(node) if any(p["name"] == "hubble" for p in mine) else None,
     }
+
+
+def _hubble(node: LabNode) -> dict[str, Any]:
+    """Where a node's flows are served: on the socket in plaintext, on the address with TLS."""
+    server = f"unix://{node.hubble_socket}"
+    return {"socket": str(node.hubble_socket), "server": server, "address": _address(node.config, "hubble", node)}
+
+
+def _relay(lab: LabPlace) -> dict[str, Any]:
+    """Where the flows of all nodes are served; the address is reached from the namespaces of the lab only."""
+    server = f"unix://{lab.relay_socket}"
+    return {"socket": str(lab.relay_socket), "server": server, "address": _address(lab.config, "relay", None)}
+
+
+def _address(config: Path, section: str, node: LabNode | None) -> str:
+    """Where a section's server listens, as others reach it; empty for nowhere."""
+    default = DEFAULT_PORTS[section]
+    given = load_settings(config, environment={}).tree.get(section, {}).get("listen_address", f":{default}")
+    host, _, port = str(given or "").rpartition(":")
+    if not port:
+        return ""
+    return f"{host or (network.node_addresses(node.number)[0] if node is not None else network.GATEWAYS[0])}:{port}"
+
+
+def _not_relayed(relay: dict[str, Any], nodes: list[LabNode]) -> list[str]:
+    """Nodes that the relay has no connection to, and why."""
+    try:
+        with Client(relay["socket"], timeout=5.0) as client:
+            known = {peer["name"].rpartition("/")[2]: peer for peer in client.get("/peers")}
+    except ApiError as error:
+        return [f"relay: does not tell its peers: {error}"]
+    reasons = []
+    for node in nodes:
+        peer = known.get(node.name)
+        if peer is None:
+            reasons.append(f"relay: does not know {node.name} yet")
+        elif peer["state"] != "NODE_CONNECTED":
+            reasons.append(f"relay: {node.name} {peer['reason']}")
+    return reasons
 
 
 def _pod(lab: LabPlace, pod: Object) -> dict[str, Any]:

@@ -33,7 +33,7 @@ LOOK = 0.1
 class ProcessSpec(msgspec.Struct, frozen=True):
     """What to run, and where."""
 
-    name: str  # operator, agent, kubelet
+    name: str  # operator, relay, agent, kubelet, hubble
     node: str  # "" for the cluster's own
     argv: list[str]
     namespace: str  # network namespace, by name
@@ -109,7 +109,8 @@ class LabSupervisor:
                 info = signal.sigtimedwait(wanted, max(0.0, min(waiting) - time.monotonic()))
             else:
                 info = signal.sigwaitinfo(wanted)
-            if info is not None and info.si_signo != signal.SIGCHLD:
+            # Not "anything but SIGCHLD": of a wait stopped past its limit, CPython 3.11 gives an unset siginfo.
+            if info is not None and info.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return
             self._look()
             self._reap()

@@ -19,7 +19,7 @@ def _get(path: str, name: str, node: str, process: str = "") -> Any:
 def status(
     name: NameOption = "lab", node: NodeOption = "", process: ProcessOption = "agent", output: OutputOption = "table"
 ) -> None:
-    """Say whether a node's process is ready, and why not; exit with 1 if it is not."""
+    """Say whether a node's process is ready, and why not; exit with 1 if it is not. Degraded is ready."""
     answer = _get("/status", name, node, process)
     if output == "json":
         print(json.dumps(answer, indent=2))
@@ -27,8 +27,9 @@ def status(
         print(
             f"{answer['process']} of node {answer['node']}, cluster {answer['cluster']}, version {answer['version']}:"
         )
-        print("  ready" if answer["ready"] else "  not ready")
-        for plugin, reasons in answer["reasons"].items():
+        ready = "ready, but degraded" if answer["degraded"] else "ready"
+        print(f"  {ready if answer['ready'] else 'not ready'}")
+        for plugin, reasons in (answer["reasons"] | answer["degraded"]).items():
             for reason in reasons:
                 print(f"  {plugin}: {reason}")
     if not answer["ready"]:

@@ -35,7 +35,7 @@ from ciliate_policy.labels import CLUSTER, LabelFilter
 from ciliate_policy.realise import Realised, Realiser
 from ciliate_policy.records import Records
 from ciliate_policy.report import Report
-from ciliate_policy.rule_sets import RuleSets
+from ciliate_policy.rule_sets import FIRST, KEEP_UNUSED, RuleSets
 from ciliate_policy.rules import CidrGroup, Policy, PolicyKey
 from ciliate_policy.slices import sliced
 
@@ -61,10 +61,12 @@ class PolicyAgent:
         self.records = Records(context.tables)
         self.allocator = Allocator(context.store)
         self.filter = LabelFilter(config.labels)
-        self.rule_sets = RuleSets(self.records.rule_sets.rows.values())
+        self._open_maps()
+        rule_sets, identities = self.records.rule_sets.rows, self.records.identities.rows
+        self.rule_sets = RuleSets(rule_sets.values(), 0 if rule_sets else self._used_rule_set())
         options = EngineOptions(config.enable_policy, config.allow_localhost != "policy", config.ipv4, config.ipv6)
-        local = LocalIdentities(row for row in self.records.identities.rows.values() if row.id in LOCAL_SCOPE)
-        self.engine = Engine(options, local)
+        known = [row for row in identities.values() if row.id in LOCAL_SCOPE]
+        self.engine = Engine(options, LocalIdentities(known, 0 if identities else self._used_identity()))
         self.ipcache = Ipcache()
         self.endpoints: dict[int, Endpoint] = {}  # rows, by id
         self.waiting: dict[int, Endpoint] = {}  # rows that are to be entered into the engine
@@ -79,7 +81,6 @@ class PolicyAgent:
         self._known = asyncio.Event()
         self._realiser: Realiser | None = None
         self._writer: IpcacheWriter | None = None
-        self._open_maps()
         for prefix, version in WORLD.items():
             world = world_identity(version, config.ipv4, config.ipv6)
             self.claim(IpcacheClaim(prefix=prefix, identity=world))
@@ -93,6 +94,16 @@ class PolicyAgent:
         self._slots = maps.open(ENDPOINT_POLICY_MAP, writable=True).mmap(writable=True)
         self._stamps = Counters(maps.open(ENDPOINT_STAMPS_MAP, writable=True))
         self._peer_stamps = Counters(maps.open(PEER_STAMPS_MAP, writable=True))
+
+    def _used_rule_set(self) -> int:
+        """Without rows, as after a loss: a number up to which entries in the kernel, or stored flows, may have them."""
+        used = int(self._policy_map.items()[1]["rule_set"].max(initial=0))
+        return used + KEEP_UNUSED if used >= FIRST else 0
+
+    def _used_identity(self) -> int:
+        """The same of local identities: until all is realised, a number must not mean what it has not meant before."""
+        found = self._ipcache_map.items()[1]["identity"]
+        return int(found[(found >= LOCAL_SCOPE.start) & (found < LOCAL_SCOPE.stop)].max(initial=0))
 
     @property
     def realiser(self) -> Realiser | None:
@@ -232,7 +243,7 @@ class PolicyAgent:
         return True
 
     def _enter(self, row: Endpoint) -> bool:
-        """Tell the engine of a pod. False: its identity must be allocated first, which then starts another round."""
+        """Tell the engine of a pod. False: a round must settle it, or, which starts one, its identity be allocated."""
         labels = self.identity_labels(row.labels)
         identity = Reserved.INIT if not labels else self.allocator.known(labels)
         if identity is None or identity not in self.engine.labels:
@@ -240,10 +251,11 @@ class PolicyAgent:
             return False
         self.allocator.use(identity)
         self.waiting.pop(row.id, None)
-        self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
-        self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
+        settled = self.engine.set_endpoint(LocalEndpoint(row.id, identity, row.named_ports))
+        if settled:
+            self.engine.put_back(self.engine.realised[row.id])  # the row may be of another generation
         self._claim_addresses(row, identity)
-        return True
+        return settled
 
     def identity_labels(self, labels: tuple[str, ...]) -> Labels:
         """The identity-relevant ones; empty for a pod that is not known yet."""
@@ -295,6 +307,7 @@ class PolicyAgent:
         await self._known.wait()
         left = await asyncio.to_thread(content, self._ipcache_map)
         await self._take_in()
+        self.rule_sets.renew(self.records.rule_sets.rows)
         self._realiser = Realiser(
             self.engine, self._policy_map, self._slots, self._stamps, self.rule_sets, self.records.save_rule_sets,
             self.config.audit,
@@ -315,8 +328,8 @@ class PolicyAgent:
         """Tell the engine of the pods that wait, and settle what is dirty."""
         async for row in sliced(iter(list(self.waiting.values()))):
             self._enter(row)
-        async for identity in sliced(self._dirty()):
-            self.engine.settle(identity)
+        async for _ in sliced(self._settling()):
+            pass
 
     async def _round(self, changes: Changes) -> None:
         assert self._realiser is not None
@@ -330,7 +343,8 @@ class PolicyAgent:
         self._write_rows(done.endpoints.values())
         await self._write_revisions(snapshot, revision)
         if retired:
-            self.engine.release_retired(retired)
+            async for _ in sliced(self.engine.release_retired(retired)):
+                pass
             after = Realised()
             await self._realise(self.engine.take(), after)
             self._write_rows(after.endpoints.values())
@@ -351,9 +365,10 @@ class PolicyAgent:
         self._write_ipcache(changes.prefixes)
         self._realiser.point(changes, done)
 
-    def _dirty(self) -> Iterator[int]:
+    def _settling(self) -> Iterator[None]:
         while self.engine.dirty:
-            yield next(iter(self.engine.dirty))
+            yield from self.engine.settling(next(iter(self.engine.dirty)))
+            yield
 
     def _write_ipcache(self, prefixes: dict[Prefix, int | None]) -> None:
         """Write what policies and endpoints rely on; what others claim comes at the end of a round."""
@@ -387,7 +402,7 @@ class PolicyAgent:
 
     def _write_rows(self, pointed: Iterable[EndpointPolicies]) -> None:
         assert self._realiser is not None
-        self.records.write_endpoints(pointed, self.endpoints, self._realiser, self.engine.revision)
+        self.records.write_endpoints(pointed, self.endpoints, self._realiser, self.rule_sets, self.engine.revision)
 
     async def _write_revisions(self, snapshot: dict[PolicyKey, Policy | None], revision: int) -> None:
         async for key, policy in sliced(iter(snapshot.items())):
@@ -410,7 +425,9 @@ class PolicyAgent:
                 self._forget_identity(number)
         if self._realiser is not None:
             with self.records.commit():
-                for number in self.rule_sets.prune(self._realiser.rule_sets_in_use()):
+                for number in self.rule_sets.prune(
+                    self._realiser.rule_sets_in_use() | self.records.default_rule_sets()
+                ):
                     self.records.rule_sets.delete(number)
         self.wake()
         return set(self.engine.cidrs.unused())

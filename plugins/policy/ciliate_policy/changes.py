@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ciliate.model.endpoint import NamedPort
+from ciliate.model.policy import Rule
 
 from ciliate_policy.cidrs import Prefix
 from ciliate_policy.resolve import Profile, Resolved
@@ -29,13 +30,18 @@ class LocalEndpoint:
     named_ports: tuple[NamedPort, ...] = ()
 
 
+Defaults = tuple[tuple[Rule, ...], tuple[Rule, ...]]
+"""By direction, the specs that have switched default deny on for an endpoint; empty if a mode or a label has."""
+
+
 @dataclass(frozen=True)
 class EndpointPolicies:
-    """An endpoint's two policies."""
+    """An endpoint's two policies, and what is named if nothing in them allows a packet."""
 
     endpoint: LocalEndpoint
     ingress: Resolved
     egress: Resolved
+    defaults: Defaults = ((), ())
 
 
 @dataclass

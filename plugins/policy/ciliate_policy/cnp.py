@@ -90,7 +90,7 @@ def _rule(node: Node, scope: _Scope) -> PolicyRule:
     if "enableDefaultDeny" in fields:
         for name, one in fields["enableDefaultDeny"].fields({"ingress", "egress"}).items():
             enforcing[Direction.INGRESS if name == "ingress" else Direction.EGRESS] = one.boolean()
-    return PolicyRule(subject, (enforcing[0], enforcing[1]), tuple(elements))
+    return PolicyRule(subject, (enforcing[0], enforcing[1]), tuple(elements), scope.spec_index)
 
 
 def _subject(node: Node, fields: dict[str, Node], scope: _Scope) -> LabelSelector | None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Generator, Iterable, Iterator, Set
 from dataclasses import dataclass
+from typing import cast
 
 from ciliate.model.base import IPNetwork
 from ciliate.model.identity import Reserved
-from ciliate.model.policy import Direction
+from ciliate.model.policy import Direction, Rule
 
-from ciliate_policy.changes import Changes, EndpointPolicies, EngineOptions, LocalEndpoint, Refreshed
+from ciliate_policy.changes import Changes, Defaults, EndpointPolicies, EngineOptions, LocalEndpoint, Refreshed
 from ciliate_policy.cidr_identities import CidrIdentities
 from ciliate_policy.cidrs import Prefix
 from ciliate_policy.identities import LocalIdentities, reserved_identities
@@ -29,18 +30,35 @@ from ciliate_policy.resolve import (
     ResolvedKey,
     default_rule,
 )
+from ciliate_policy.rule_sets import first_rules
 from ciliate_policy.rules import PROTOCOLS, CidrGroup, CidrSelector, Element, Policy, PolicyKey
 from ciliate_policy.selectors import LabelSelector, exists, make_selector
 
 INIT_LABEL = Reserved.INIT.label
-_NO_PORTS: frozenset[int] = frozenset()
+_MANY = 200
+"""Elements of rules from which on policies are worked out before their endpoints are settled: a few milliseconds."""
+_TRIES = 8
 
 
 @dataclass(frozen=True)
 class _Rule:
     subject: LabelSelector
-    default_deny: tuple[bool, bool]
+    defaults: tuple[Rule | None, Rule | None]  # by direction: of its default deny
     elements: tuple[tuple[int, ...], tuple[int, ...]]  # numbers, by direction
+
+
+@dataclass(frozen=True)
+class _Matching:
+    """What is about a local identity, by direction."""
+
+    elements: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    enforcing: tuple[bool, bool] = (False, False)
+    defaults: Defaults = ((), ())
+
+    @property
+    def size(self) -> int:
+        """Elements of both directions."""
+        return len(self.elements[0]) + len(self.elements[1])
 
 
 class Engine:
@@ -65,6 +83,8 @@ class Engine:
         self._by_identity: defaultdict[int, set[int]] = defaultdict(set)
         self._resolved: dict[ResolvedKey, Resolved] = {}
         self._uses: defaultdict[ResolvedKey, int] = defaultdict(int)
+        self._building: dict[Resolved, set[int]] = {}  # with the identities that have changed meanwhile
+        self._built: dict[ResolvedKey, Resolved] = {}  # for who settles next
         self._retired: list[EndpointPolicies] = []
         self._using: defaultdict[LabelSelector, set[Resolved]] = defaultdict(set)
         self.cidrs = CidrIdentities(local or LocalIdentities(), self.options.ipv4, self.options.ipv6)
@@ -111,7 +131,7 @@ class Engine:
         self._forget_rules(policy.key)
         self.policies[policy.key] = policy
         compiled = [
-            _Rule(rule.subject, rule.default_deny, self._compile(rule.elements))
+            _Rule(rule.subject, policy.default_rules(rule), self._compile(rule.elements))
             for rule in policy.rules
             if rule.subject is not None
         ]
@@ -216,14 +236,20 @@ class Engine:
         affected = {resolved for selector in selectors for resolved in self._using.get(selector, ())}
         matching = self._peers.matching(number) if affected else ()
         for resolved in affected:
+            if resolved in self._building:
+                self._building[resolved].add(number)
+                continue
             before, after = resolved.refresh(number, matching)
             if before != after:
                 self._changes.refreshed.append(Refreshed(resolved, number, before, after, fresh))
 
     # Endpoints
 
-    def set_endpoint(self, endpoint: LocalEndpoint) -> None:
-        """Add an endpoint, or give it another identity or other ports, and settle it at once. The identity is known."""
+    def set_endpoint(self, endpoint: LocalEndpoint) -> bool:
+        """Add an endpoint, or give it another identity or other ports. The identity is known.
+
+        It is settled at once, unless that is much work: then its identity is dirty, and the answer False.
+        """
         old = self.endpoints.get(endpoint.id)
         if old is not None and old != endpoint:
             self._leave(old)
@@ -235,7 +261,12 @@ class Engine:
             self._refresh_names(endpoint.identity)
         if old is not None and old.named_ports:
             self._refresh_names(old.identity)
-        self._point(endpoint, *self._matching(endpoint.identity))
+        matching = self._matching(endpoint.identity)
+        if matching.size > _MANY and not self._resolved.keys() >= set(self._keys(endpoint.id, matching)):
+            self.dirty.add(endpoint.identity)
+            return False
+        self._point(endpoint, matching)
+        return True
 
     def remove_endpoint(self, number: int) -> None:
         """Forget an endpoint."""
@@ -253,15 +284,37 @@ class Engine:
     def settle(self, identity: int) -> None:
         """Work out the policies of all endpoints of a local identity."""
         self.dirty.discard(identity)
+        if identity not in self._by_identity:
+            return
         matching = self._matching(identity)
-        for number in sorted(self._by_identity.get(identity, ())):
-            self._point(self.endpoints[number], *matching)
+        for number in sorted(self._by_identity[identity]):
+            self._point(self.endpoints[number], matching)
+
+    def settling(self, identity: int) -> Iterator[None]:
+        """The same in steps: what grows with the rules is done before, and whatever changes meanwhile is seen to."""
+        for _ in range(_TRIES):  # rules may change meanwhile; then at once, so that it comes to an end
+            if (key := next(iter(self._lacking(identity)), None)) is None:
+                break
+            self._built[key] = yield from self._build(key)
+        self.settle(identity)
+        while self._built:
+            yield from self._let_go(self._built.popitem()[1])
+
+    def _lacking(self, identity: int) -> set[ResolvedKey]:
+        """The large policies of an identity's endpoints that are not worked out."""
+        numbers = self._by_identity.get(identity, ())
+        matching = self._matching(identity) if numbers else _Matching()
+        if matching.size <= _MANY:
+            return set()
+        keys = {key for number in numbers for key in self._keys(number, matching)}
+        return keys - self._resolved.keys() - self._built.keys()
 
     def settle_all(self) -> None:
         """Settle everything that is dirty, at once, and let go of what was before."""
         while self.dirty:
             self.settle(next(iter(self.dirty)))
-        self.release_retired(self.retired)
+        for _ in self.release_retired(self.retired):
+            pass
 
     def _leave(self, endpoint: LocalEndpoint) -> None:
         mates = self._by_identity[endpoint.identity]
@@ -273,44 +326,44 @@ class Engine:
 
     def _refresh_names(self, identity: int) -> None:
         """An identity's port names may mean something else now, in egress policies that use names."""
+        for pending in [pending for one, pending in self._building.items() if one.uses_peer_names]:
+            pending.add(identity)
         for resolved in [one for one in self._resolved.values() if one.uses_peer_names]:
             before, after = resolved.refresh(identity, self._peers.matching(identity))
             if before != after:
                 self._changes.refreshed.append(Refreshed(resolved, identity, before, after, fresh=False))
 
-    def _matching(self, identity: int) -> tuple[list[int], list[int], bool, bool]:
-        """(ingress elements, egress elements, ingress enforced, egress enforced) of a local identity."""
+    def _matching(self, identity: int) -> _Matching:
         mode = self.options.enable_policy
         always = mode == "always" or INIT_LABEL in self.labels[identity]
-        ingress: list[int] = []
-        egress: list[int] = []
-        enforce_ingress = enforce_egress = always
+        elements: tuple[list[int], list[int]] = ([], [])
+        defaults: tuple[list[Rule], list[Rule]] = ([], [])
         if mode == "never":
-            return [], [], False, False
+            return _Matching()
         for selector in self._subjects.matching(identity):
             for rule in self._rules_of[selector]:
-                ingress += rule.elements[Direction.INGRESS]
-                egress += rule.elements[Direction.EGRESS]
-                enforce_ingress |= rule.default_deny[Direction.INGRESS]
-                enforce_egress |= rule.default_deny[Direction.EGRESS]
-        if enforce_ingress and self.options.allow_localhost:
-            ingress.append(self._localhost)
-        return sorted(ingress), sorted(egress), enforce_ingress, enforce_egress
+                for direction in Direction:
+                    elements[direction].extend(rule.elements[direction])
+                    if (default := rule.defaults[direction]) is not None:
+                        defaults[direction].append(default)
+        enforcing = (always or bool(defaults[0]), always or bool(defaults[1]))
+        if enforcing[Direction.INGRESS] and self.options.allow_localhost:
+            elements[Direction.INGRESS].append(self._localhost)
+        ingress, egress = (tuple(sorted(numbers)) for numbers in elements)
+        return _Matching((ingress, egress), enforcing, (first_rules(defaults[0]), first_rules(defaults[1])))
 
-    def _point(
-        self,
-        endpoint: LocalEndpoint,
-        ingress: list[int],
-        egress: list[int],
-        enforce_ingress: bool,
-        enforce_egress: bool,
-    ) -> None:
-        names = self._own_names(endpoint, ingress)
-        policies = EndpointPolicies(
-            endpoint,
-            self._acquire(ResolvedKey(Direction.INGRESS, enforce_ingress, tuple(ingress), names)),
-            self._acquire(ResolvedKey(Direction.EGRESS, enforce_egress, tuple(egress))),
+    def _keys(self, endpoint: int, matching: _Matching) -> tuple[ResolvedKey, ResolvedKey]:
+        """What an endpoint's policies are known by."""
+        names = self._own_names(self.endpoints[endpoint], matching.elements[Direction.INGRESS])
+        (ingress, egress), (in_mode, out_mode) = matching.elements, matching.enforcing
+        return (
+            ResolvedKey(Direction.INGRESS, in_mode, ingress, names),
+            ResolvedKey(Direction.EGRESS, out_mode, egress),
         )
+
+    def _point(self, endpoint: LocalEndpoint, matching: _Matching) -> None:
+        ingress, egress = (self._acquire(key) for key in self._keys(endpoint.id, matching))
+        policies = EndpointPolicies(endpoint, ingress, egress, matching.defaults)
         old = self.realised.get(endpoint.id)
         self.realised[endpoint.id] = policies
         if old is not None:
@@ -318,7 +371,7 @@ class Engine:
         if old != policies:
             self._changes.endpoints[endpoint.id] = policies
 
-    def _own_names(self, endpoint: LocalEndpoint, ingress: list[int]) -> tuple[tuple[str, int, int], ...]:
+    def _own_names(self, endpoint: LocalEndpoint, ingress: tuple[int, ...]) -> tuple[tuple[str, int, int], ...]:
         if not endpoint.named_ports:
             return ()
         asked = {(one.name, one.protocol) for number in ingress for one in self._elements[number].named}
@@ -355,17 +408,30 @@ class Engine:
         known = self._resolved.get(key)
         if known is not None:
             return known
-        elements = tuple(self._elements[number] for number in key.elements)
-        resolved = Resolved(key, elements, self._peers.ids, self._peer_names, self._holders)
-        for peer in resolved.peers:
-            self._peers.acquire(peer)
-            if peer in self._cidr_of:
-                self._apply_regions(self.cidrs.acquire(self._cidr_of[peer]))
-        resolved.resolve()
-        for peer in resolved.peers:
-            self._using[peer].add(resolved)
+        resolved = self._built.pop(key, None) or _at_once(self._build(key))
         self._resolved[key] = resolved
         self._changes.created.append(resolved)
+        return resolved
+
+    def _build(self, key: ResolvedKey) -> Generator[None, None, Resolved]:
+        """A policy, worked out; it follows its selectors from now on."""
+        elements = tuple(self._elements[number] for number in key.elements)
+        resolved = Resolved(key, elements, self._peers.ids, self._peer_names, self._holders)
+        yield from resolved.index()
+        changed = self._building[resolved] = set[int]()
+        try:
+            for peer in resolved.peers:
+                self._peers.acquire(peer)
+                self._using[peer].add(resolved)
+                if peer in self._cidr_of:
+                    self._apply_regions(self.cidrs.acquire(self._cidr_of[peer]))
+                yield
+            changed.clear()
+            yield from resolved.resolve()
+        finally:
+            del self._building[resolved]
+        for number in changed:
+            resolved.refresh(number, self._peers.matching(number))
         return resolved
 
     @property
@@ -373,26 +439,36 @@ class Engine:
         """How many pairs of policies endpoints have had before and are still kept."""
         return len(self._retired)
 
-    def release_retired(self, count: int) -> None:
-        """Let go of the first so many of them, which the kernel points at no more.
+    def release_retired(self, count: int) -> Iterator[None]:
+        """Let go, in steps, of the first so many of them, which the kernel points at no more.
 
         Until then they count: an address that old and new rules cover has an identity that is in both policies, so that
         no packet is lost between the change of the ipcache and that of the endpoint.
         """
         gone, self._retired = self._retired[:count], self._retired[count:]
         for policies in gone:
-            self._release(policies)
+            for resolved in (policies.ingress, policies.egress):
+                self._uses[resolved.key] -= 1
+                if not self._uses[resolved.key]:
+                    del self._uses[resolved.key], self._resolved[resolved.key]
+                    yield from self._let_go(resolved)
+            yield
 
-    def _release(self, policies: EndpointPolicies) -> None:
-        for resolved in (policies.ingress, policies.egress):
-            self._uses[resolved.key] -= 1
-            if self._uses[resolved.key]:
-                continue
-            del self._uses[resolved.key], self._resolved[resolved.key]
-            for peer in resolved.peers:
-                self._using[peer].discard(resolved)
-                if not self._using[peer]:
-                    del self._using[peer]
-                self._peers.release(peer)
-                if peer in self._cidr_of:
-                    self._apply_regions(self.cidrs.release(self._cidr_of[peer]))
+    def _let_go(self, resolved: Resolved) -> Iterator[None]:
+        for peer in resolved.peers:
+            self._using[peer].discard(resolved)
+            if not self._using[peer]:
+                del self._using[peer]
+            self._peers.release(peer)
+            if peer in self._cidr_of:
+                self._apply_regions(self.cidrs.release(self._cidr_of[peer]))
+            yield
+
+
+def _at_once(steps: Generator[None, None, Resolved]) -> Resolved:
+    """What a generator returns, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(Resolved, end.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ciliate_policy.resolve import L4, PolicyValue, Profile
 
+SLICE, DISTINCT = 1024, 256
+"""Entries that are written between two looks at what else is to be done, and of them those of different profiles."""
 Array = NDArray[Any]
 RuleSetOf = Callable[[tuple[Rule, ...]], int]
 
@@ -25,33 +27,44 @@ def encode(
     policy: int, direction: Direction, entries: Mapping[int, Profile], rule_set: RuleSetOf
 ) -> tuple[Array, Array]:
     """Keys (n,) and values (n,) of the entries of some identities. A profile that many share is worked out once."""
-    groups: dict[int, tuple[Profile, list[int]]] = {}
-    for identity, profile in entries.items():
-        groups.setdefault(id(profile), (profile, []))[1].append(identity)
-    count = sum(len(profile) * len(identities) for profile, identities in groups.values())
-    keys, values = np.zeros(count, POLICY_KEY), np.zeros(count, POLICY_ENTRY)
-    keys["policy"], keys["direction"] = policy, direction
-    start = 0
-    for profile, identities in groups.values():
-        end = start + len(profile) * len(identities)
-        some_keys, some_values = _encode_profile(profile, rule_set)
-        keys["identity"][start:end] = np.repeat(np.asarray(identities, "<u4"), len(profile))
-        for name in ("prefixlen", "protocol", "port"):
-            keys[name][start:end] = np.tile(some_keys[name], len(identities))
-        values[start:end] = np.tile(some_values, len(identities))
-        start = end
-    return keys, values
+    some_keys: list[tuple[int, ...]] = []  # of each profile once
+    some_values: list[tuple[int, ...]] = []
+    places: dict[int, int] = {}  # id of a profile to where its entries begin
+    starts: list[int] = []  # for each identity
+    for profile in entries.values():
+        start = places.get(id(profile))
+        if start is None:
+            start = places[id(profile)] = len(some_keys)
+            for key, value in profile.items():
+                bits = prefix_bits(key)
+                some_keys.append((POLICY_PREFIX + bits, policy, 0, direction, key[0], key[1]))
+                flags = POLICY_DENY if value.deny else 0
+                some_values.append((value.precedence, rule_set(value.rules), value.proxy_port, flags, 0, bits, 0))
+        starts.append(start)
+    lengths = np.fromiter(map(len, entries.values()), np.int64, len(entries))
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    taken = np.arange(total) + np.repeat(np.asarray(starts, np.int64) - ends + lengths, lengths)
+    keys = np.array(some_keys, POLICY_KEY)[taken]
+    keys["identity"] = np.repeat(np.fromiter(entries, "<u4", len(entries)), lengths)
+    return keys, np.array(some_values, POLICY_ENTRY)[taken]
 
 
-def _encode_profile(profile: Profile, rule_set: RuleSetOf) -> tuple[Array, Array]:
-    keys, values = np.zeros(len(profile), POLICY_KEY), np.zeros(len(profile), POLICY_ENTRY)
-    for number, (key, value) in enumerate(profile.items()):
-        bits = prefix_bits(key)
-        keys[number] = (POLICY_PREFIX + bits, 0, 0, 0, key[0], key[1])
-        values[number] = (
-            value.precedence, rule_set(value.rules), value.proxy_port, POLICY_DENY if value.deny else 0, 0, bits, 0,
-        )  # fmt: skip
-    return keys, values
+def slices(entries: Mapping[int, Profile]) -> Iterator[dict[int, Profile]]:
+    """Entries, as they are when this begins, in parts that are encoded and written in a few milliseconds each."""
+    part: dict[int, Profile] = {}
+    rows, work, seen = 0, 0, set[int]()
+    for identity, profile in list(entries.items()):
+        part[identity] = profile
+        rows += len(profile)
+        if id(profile) not in seen:
+            seen.add(id(profile))
+            work += len(profile)
+        if rows >= SLICE or work >= DISTINCT:
+            yield part
+            part, rows, work, seen = {}, 0, 0, set()
+    if part:
+        yield part
 
 
 def differing(before: Profile, after: Profile) -> tuple[dict[L4, PolicyValue], list[L4]]:

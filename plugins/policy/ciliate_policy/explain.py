@@ -10,7 +10,7 @@ from ciliate.model.policy import Direction, Rule
 from ciliate_policy.engine import Engine
 from ciliate_policy.entries import prefix_bits
 from ciliate_policy.resolve import ANYBODY, L4
-from ciliate_policy.rule_sets import DENY_EGRESS, DENY_INGRESS, RuleSets
+from ciliate_policy.rule_sets import RuleSets
 from ciliate_policy.rules import ICMP, ICMPV6, PROTOCOL_NAMES, PROTOCOLS
 from ciliate_policy.selectors import label_map
 
@@ -51,8 +51,8 @@ def explain_direction(
     }
     if found is None:
         answer["enforced_by"] = _enforced_by(engine, direction, endpoint)
-        number = DENY_INGRESS if direction is Direction.INGRESS else DENY_EGRESS
         answer |= {"verdict": "denied", "reason": "Policy denied", "match": "none", "entry": None}
+        number = rule_sets.default(direction, policies.defaults[direction])
         rules, deny = rule_sets.rules(number), True
     else:
         identity, key, value = found

@@ -32,13 +32,13 @@ def world_identity(version: int, ipv4: bool = True, ipv6: bool = True) -> int:
 class LocalIdentities:
     """Numbers of the local scope by their labels. A number is not given to other labels before the range is through.
 
-    known: rows of an earlier life.
+    known: rows of an earlier life; used: a number up to which all may be taken already.
     """
 
-    def __init__(self, known: Iterable[Identity] = ()) -> None:
+    def __init__(self, known: Iterable[Identity] = (), used: int = 0) -> None:
         self._ids = {row.labels: row.id for row in known if row.id in LOCAL_SCOPE}
         self._labels = {number: labels for labels, number in self._ids.items()}
-        self._next = max(self._labels, default=LOCAL_SCOPE.start - 1) + 1
+        self._next = max(LOCAL_SCOPE.start - 1, used, *self._labels) + 1
 
     def allocate(self, labels: tuple[str, ...]) -> int:
         """The number of a sorted tuple of labels, a new one if need be. Raises OverflowError if all are taken."""

@@ -114,7 +114,7 @@ async def follow_endpoints(context: Context, agent: PolicyAgent) -> None:
                     agent.remove_endpoint(number)
             for number in changes.deletes:
                 agent.remove_endpoint(number)
-            for row in changes.upserts:
+            async for row in sliced(iter(changes.upserts)):
                 if agent.endpoints.get(row.id) != row:
                     agent.set_endpoint(row)
             if changes.complete:

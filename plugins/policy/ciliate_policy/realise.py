@@ -17,12 +17,9 @@ from ciliate.model.policy import POLICY_ENTRY, POLICY_KEY, RuleSet
 
 from ciliate_policy.changes import Changes, EndpointPolicies, Refreshed
 from ciliate_policy.engine import Engine
-from ciliate_policy.entries import Array, Content, differing, encode
+from ciliate_policy.entries import SLICE, Array, Content, differing, encode, slices
 from ciliate_policy.resolve import Profile, Resolved
 from ciliate_policy.rule_sets import RuleSets
-
-SLICE = 4096
-"""Entries written between two looks at what else is to be done: about 5 ms."""
 
 
 class EntryMap(Protocol):
@@ -84,13 +81,12 @@ class Realiser:
         self._refresh(changes.refreshed, done)
         fresh = self._number(changes)
         for resolved in fresh:
-            keys, values = self._encode(resolved, resolved.entries)
-            self._save(self._rule_sets.take_new())
-            for start in range(0, len(keys), SLICE):
-                self._entries.update_batch(keys[start : start + SLICE], values[start : start + SLICE])
-                done.written += len(keys[start : start + SLICE])
-                if start + SLICE < len(keys):
-                    yield
+            for part in slices(resolved.entries):
+                keys, values = self._encode(resolved, part)
+                self._save(self._rule_sets.take_new())
+                self._entries.update_batch(keys, values)
+                done.written += len(keys)
+                yield
             self._whole.add(resolved)
             yield
 
@@ -127,9 +123,12 @@ class Realiser:
         """Delete the entries of policies that no endpoint has any more, and what changed entries left behind."""
         stale, self._stale = self._stale, []
         for resolved in [one for one in self._ids if not self._engine.in_use(one)]:
-            keys, _ = encode(self._ids.pop(resolved), resolved.key.direction, resolved.entries, lambda _: 0)
+            policy = self._ids.pop(resolved)
             self._whole.discard(resolved)
-            stale.append(keys)
+            for part in slices(resolved.entries):
+                keys, _ = encode(policy, resolved.key.direction, part, lambda _: 0)
+                done.deleted += self._entries.delete_batch(keys)
+                yield
         for keys in stale:
             for start in range(0, len(keys), SLICE):
                 done.deleted += self._entries.delete_batch(keys[start : start + SLICE])

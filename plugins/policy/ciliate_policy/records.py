@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from ciliate.model.endpoint import ENDPOINT_POLICIES, Endpoint, EndpointPolicy
 from ciliate.model.identity import IDENTITIES, Identity
 from ciliate.model.ipcache import IPCACHE, claims_table
-from ciliate.model.policy import POLICY_REVISIONS, RULE_SETS, PolicyRevision, RuleSet
+from ciliate.model.policy import POLICY_REVISIONS, RULE_SETS, Direction, PolicyRevision, RuleSet
 from ciliate.tables.hub import PluginTables
 
-from ciliate_policy.changes import EndpointPolicies
+from ciliate_policy.changes import Defaults, EndpointPolicies
 from ciliate_policy.engine import Engine
 from ciliate_policy.ipcache import POLICY
 from ciliate_policy.realise import Realiser
+from ciliate_policy.rule_sets import RuleSets
 from ciliate_policy.rules import Policy, PolicyKey
 
 
@@ -41,14 +42,24 @@ class Records:
                 self.rule_sets.put_all(rows)
 
     def write_endpoints(
-        self, pointed: Iterable[EndpointPolicies], endpoints: Mapping[int, Endpoint], realiser: Realiser, revision: int
-    ) -> None:
+        self, pointed: Iterable[EndpointPolicies], endpoints: Mapping[int, Endpoint], realiser: Realiser,
+        rule_sets: RuleSets, revision: int,
+    ) -> None:  # fmt: skip
         """What is realised for endpoints."""
+        numbers: dict[int, tuple[int, int]] = {}  # endpoints of an identity share their defaults
         with self.commit():
             for one in pointed:
                 row = endpoints.get(one.endpoint.id)
                 if row is not None:
-                    self.endpoint_policies.put(_endpoint_row(one, row, realiser, revision))
+                    defaults = numbers.get(id(one.defaults)) or _default_numbers(one.defaults, rule_sets)
+                    numbers[id(one.defaults)] = defaults
+                    self.endpoint_policies.put(_endpoint_row(one, row, realiser, defaults, revision))
+            self.rule_sets.put_all(rule_sets.take_new())
+
+    def default_rule_sets(self) -> set[int]:
+        """The numbers that name what is denied by default."""
+        rows = self.endpoint_policies.rows.values()
+        return {number for row in rows for number in (row.ingress_default, row.egress_default)}
 
     def write_policy(self, policy: Policy, revision: int, selected: int) -> None:
         """How far a policy is realised."""
@@ -82,10 +93,18 @@ class Records:
         return gone
 
 
-def _endpoint_row(one: EndpointPolicies, row: Endpoint, realiser: Realiser, revision: int) -> EndpointPolicy:
+def _default_numbers(defaults: Defaults, rule_sets: RuleSets) -> tuple[int, int]:
+    return rule_sets.default(Direction.INGRESS, defaults[0]), rule_sets.default(Direction.EGRESS, defaults[1])
+
+
+def _endpoint_row(
+    one: EndpointPolicies, row: Endpoint, realiser: Realiser, defaults: tuple[int, int], revision: int
+) -> EndpointPolicy:
     return EndpointPolicy(
         id=row.id, generation=row.generation, identity=one.endpoint.identity,
         ingress_policy=realiser.policy_id(one.ingress), egress_policy=realiser.policy_id(one.egress),
         revision=revision,
         ingress_enforcing=one.ingress.key.enforcing, egress_enforcing=one.egress.key.enforcing,
+        ingress_default=defaults[0] if one.ingress.key.enforcing else 0,
+        egress_default=defaults[1] if one.egress.key.enforcing else 0,
     )  # fmt: skip

@@ -42,7 +42,7 @@ def default_rule(name: str, direction: str = "") -> Rule:
     return Rule(kind="", namespace="", name=name, uid="", generation=0, direction=direction, index=0)
 
 
-class PolicyValue(Struct, frozen=True):
+class PolicyValue(Struct, frozen=True, gc=False):
     """What a policy-map entry says, and the rules that made it."""
 
     precedence: int
@@ -55,7 +55,7 @@ Profile = Mapping[L4, PolicyValue]
 """All entries of one peer identity. Shared by the identities to which the same elements apply; never changed."""
 
 
-class CompiledElement(Struct, frozen=True):
+class CompiledElement(Struct, frozen=True, gc=False):
     """An element with its CIDR selectors replaced by the label selectors of their identities."""
 
     rule: Rule
@@ -69,7 +69,7 @@ class CompiledElement(Struct, frozen=True):
         return tuple(match for match in self.ports or () if match.name)
 
 
-class ResolvedKey(Struct, frozen=True):
+class ResolvedKey(Struct, frozen=True, gc=False):
     """What makes two policies the same: direction, mode, numbers of elements, and what port names mean (ingress)."""
 
     direction: Direction
@@ -102,9 +102,6 @@ class Resolved:
             self._own_names[name, protocol] = self._own_names.get((name, protocol), frozenset()) | {port}
         self._wildcards = tuple(n for n, element in enumerate(elements) if element.peers is None)
         self._by_peer: defaultdict[LabelSelector, list[int]] = defaultdict(list)
-        for number, element in enumerate(elements):
-            for peer in dict.fromkeys(element.peers or ()):
-                self._by_peer[peer].append(number)
         self._profiles: dict[tuple[tuple[int, ...], frozenset[tuple[str, int, int]]], Profile] = {}
         self.entries: dict[int, Profile] = {}
         #: whether entries depend on what port names mean at peers
@@ -120,9 +117,17 @@ class Resolved:
         """Number of policy-map entries."""
         return sum(len(profile) for profile in self.entries.values())
 
-    def resolve(self) -> None:
-        """Work out the entries of every identity."""
-        members = self._members()
+    def index(self) -> Iterator[None]:
+        """Note which elements name which selectors: what `peers` are. In steps, as all that grows with the elements."""
+        for number, element in enumerate(self.elements):
+            for peer in dict.fromkeys(element.peers or ()):
+                self._by_peer[peer].append(number)
+            yield
+
+    def resolve(self) -> Iterator[None]:
+        """Work out the entries of every identity, as it is when it comes to it."""
+        members: dict[int, tuple[int, ...]] = {}
+        yield from self._collect(members)
         self.entries = {ANYBODY: self._profile_of(ANYBODY, self._wildcards)}
         named = self.uses_peer_names
         made: dict[tuple[int, ...], Profile] = {}
@@ -131,16 +136,16 @@ class Resolved:
             if profile is None or named:
                 profile = self._profile_of(identity, tuple(sorted({*numbers, *self._named_wildcards(identity)})))
                 made[numbers] = profile
+                yield
             if profile:
                 self.entries[identity] = profile
 
-    def _members(self) -> dict[int, tuple[int, ...]]:
+    def _collect(self, members: dict[int, tuple[int, ...]]) -> Iterator[None]:
         """Identities, each with the numbers of the elements that apply to it."""
-        members: dict[int, tuple[int, ...]] = {}
         for peer, numbers in self._by_peer.items():
             ids, more = self._ids(peer), tuple(numbers)
             if not members:
-                members = dict.fromkeys(ids, more)
+                members.update(dict.fromkeys(ids, more))
                 continue
             joined: dict[tuple[int, ...], tuple[int, ...]] = {}
             for identity in ids:
@@ -149,9 +154,9 @@ class Resolved:
                 if both is None:
                     both = joined[known] = known + more
                 members[identity] = both
+            yield
         for identity in self._wildcard_holders():
             members.setdefault(identity, ())
-        return members
 
     def refresh(self, identity: int, matching: Iterable[LabelSelector]) -> tuple[Profile, Profile]:
         """Work out the entries of one identity, which some selectors match, anew; (before, after)."""

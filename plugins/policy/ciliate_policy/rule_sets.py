@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Container, Iterable
 
-from ciliate.model.policy import Rule, RuleSet
+from ciliate.model.policy import Direction, Rule, RuleSet
 
 from ciliate_policy.resolve import DEFAULT_DENY_RULE, DEFAULT_RULE, LOCALHOST_RULE, default_rule
 
 ALLOW_ALL, DENY_INGRESS, DENY_EGRESS, LOCALHOST = 1, 2, 3, 4
-"""Numbers that every node knows. What default deny drops has no map entry: 2 and 3 are its names."""
+"""Numbers that every node knows. 2 and 3: default deny by the mode, or the label of init, and by no policy."""
 
 WELL_KNOWN = {
     ALLOW_ALL: (default_rule(DEFAULT_RULE),),
@@ -18,18 +19,22 @@ WELL_KNOWN = {
     LOCALHOST: (default_rule(LOCALHOST_RULE),),
 }
 FIRST = 16
+MORE_DEFAULTS = "and other policies"
+DEFAULTS_NAMED = 16
+"""How many policies that switched default deny on are named: of thousands, each change would be a long new set."""
 KEEP_UNUSED = 50_000
 """How many sets that no entry names are remembered, for stored flows."""
 
 
 class RuleSets:
-    """Rule sets by number. known: rows of an earlier life."""
+    """Rule sets by number. known: rows of an earlier life; used: a number up to which all may be taken already."""
 
-    def __init__(self, known: Iterable[RuleSet] = ()) -> None:
+    def __init__(self, known: Iterable[RuleSet] = (), used: int = 0) -> None:
         self._rules = {row.id: row.rules for row in known} | WELL_KNOWN
         self._ids = {rules: number for number, rules in self._rules.items()}
-        self._next = max(FIRST - 1, *self._rules) + 1
-        self._new = [RuleSet(id=number, rules=rules) for number, rules in WELL_KNOWN.items()]
+        self._next = max(FIRST - 1, used, *self._rules) + 1
+        self._new: list[RuleSet] = []
+        self.renew(self._rules.keys() - WELL_KNOWN.keys())
 
     def number(self, rules: tuple[Rule, ...]) -> int:
         """The number of some rules, in whatever order; a new one is among the next `take_new`."""
@@ -45,9 +50,19 @@ class RuleSets:
             self._new.append(RuleSet(id=known, rules=ordered))
         return known
 
+    def default(self, direction: Direction, rules: tuple[Rule, ...]) -> int:
+        """The number of what is named where nothing allows a packet; rules: of `EndpointPolicies.defaults`."""
+        if rules:
+            return self.number(rules)
+        return DENY_INGRESS if direction is Direction.INGRESS else DENY_EGRESS
+
     def rules(self, number: int) -> tuple[Rule, ...]:
         """The rules of a number; empty if it is unknown."""
         return self._rules.get(number, ())
+
+    def renew(self, saved: Container[int]) -> None:
+        """Offer to `take_new` whatever is not saved: what was taken may have been lost to a full disk."""
+        self._new = [RuleSet(id=number, rules=rules) for number, rules in self._rules.items() if number not in saved]
 
     def take_new(self) -> list[RuleSet]:
         """Rows that must be durable before an entry names them."""
@@ -69,5 +84,13 @@ class RuleSets:
         return len(self._rules)
 
 
-def _order(rule: Rule) -> tuple[str, str, str, str, int, int]:
-    return rule.kind, rule.namespace, rule.name, rule.direction, rule.spec_index, rule.index
+def first_rules(defaults: list[Rule]) -> tuple[Rule, ...]:
+    """The first DEFAULTS_NAMED of what switched default deny on in a direction; and one more that says so, of more."""
+    if len(defaults) <= DEFAULTS_NAMED:
+        return tuple(sorted(defaults, key=_order))
+    more = default_rule(MORE_DEFAULTS, defaults[0].direction)
+    return (*heapq.nsmallest(DEFAULTS_NAMED, defaults, key=_order), more)
+
+
+def _order(rule: Rule) -> tuple[bool, str, str, str, str, int, int]:
+    return not rule.kind, rule.kind, rule.namespace, rule.name, rule.direction, rule.spec_index, rule.index

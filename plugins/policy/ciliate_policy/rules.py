@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ciliate.model.base import IPNetwork
-from ciliate.model.policy import Direction, Rule
+from ciliate.model.policy import DEFAULT_DENY, Direction, Rule
 from ciliate.review import Finding, Severity
 from msgspec import Struct
 
@@ -13,7 +13,7 @@ PORT_MAX = 65535
 ANY_PROTOCOL = 0
 
 
-class PortMatch(Struct, frozen=True):
+class PortMatch(Struct, frozen=True, gc=False):
     """Ports of one protocol (0: any, then all ports). ICMP: the type is the port. `name`: at the destination."""
 
     protocol: int = ANY_PROTOCOL
@@ -38,7 +38,7 @@ PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()} | {0: "ANY
 Excepts = tuple[IPNetwork, ...]
 
 
-class CidrSelector(Struct, frozen=True):
+class CidrSelector(Struct, frozen=True, gc=False):
     """Addresses outside the cluster: each member is what it covers less its exceptions; any member will do.
 
     All CIDRs of one rule element make one selector, so that a long list costs one identity and not one each.
@@ -52,7 +52,7 @@ class CidrSelector(Struct, frozen=True):
 Peer = LabelSelector | CidrSelector
 
 
-class Element(Struct, frozen=True):
+class Element(Struct, frozen=True, gc=False):
     """One element of an ingress, ingressDeny, egress or egressDeny list: peers AND ports."""
 
     rule: Rule
@@ -62,7 +62,7 @@ class Element(Struct, frozen=True):
     ports: tuple[PortMatch, ...] | None  # None: all; empty: none
 
 
-class PolicyRule(Struct, frozen=True):
+class PolicyRule(Struct, frozen=True, gc=False):
     """One `spec`: whom it is about, whether it switches default deny on (ingress, egress), and its elements.
 
     subject None: it is about no endpoint here (a node selector).
@@ -71,9 +71,10 @@ class PolicyRule(Struct, frozen=True):
     subject: LabelSelector | None
     default_deny: tuple[bool, bool]
     elements: tuple[Element, ...]
+    spec_index: int = -1  # as in Rule
 
 
-class PolicyKey(Struct, frozen=True, order=True):
+class PolicyKey(Struct, frozen=True, order=True, gc=False):
     """Which object: as in the table `policy_revisions`."""
 
     kind: str
@@ -84,7 +85,7 @@ class PolicyKey(Struct, frozen=True, order=True):
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
-class Policy(Struct, frozen=True):
+class Policy(Struct, frozen=True, gc=False):
     """One object, read. An invalid one has no rules: it is not enforced."""
 
     key: PolicyKey
@@ -92,6 +93,19 @@ class Policy(Struct, frozen=True):
     generation: int
     rules: tuple[PolicyRule, ...]
     findings: tuple[Finding, ...] = ()
+
+    def default_rules(self, rule: PolicyRule) -> tuple[Rule | None, Rule | None]:
+        """What stands for a spec's default deny, by direction; None: the spec doesn't switch it on."""
+        one, other = (
+            Rule(
+                kind=self.key.kind, namespace=self.key.namespace, name=self.key.name, uid=self.uid,
+                generation=self.generation, direction=direction.name.lower(), index=DEFAULT_DENY,
+                spec_index=rule.spec_index,
+            )
+            if rule.default_deny[direction] else None
+            for direction in (Direction.INGRESS, Direction.EGRESS)
+        )  # fmt: skip
+        return one, other
 
     @property
     def unsupported(self) -> tuple[str, ...]:
@@ -104,7 +118,7 @@ class Policy(Struct, frozen=True):
         return "; ".join(f"{one.path}: {one.message}" for one in self.findings if one.severity is Severity.INVALID)
 
 
-class CidrGroup(Struct, frozen=True):
+class CidrGroup(Struct, frozen=True, gc=False):
     """A CiliumCIDRGroup: its labels are asked by cidrGroupSelector."""
 
     name: str

@@ -23,7 +23,7 @@ class Operator(enum.Enum):
     DOES_NOT_EXIST = "DoesNotExist"
 
 
-class Requirement(msgspec.Struct, frozen=True, order=False):
+class Requirement(msgspec.Struct, frozen=True, order=False, gc=False):
     """One condition. `key` has a source, `any` if the manifest named none."""
 
     key: str

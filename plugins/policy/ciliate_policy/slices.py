@@ -13,7 +13,8 @@ SLICE_SECONDS = 0.005
 
 
 async def sliced(steps: Iterator[T]) -> AsyncIterator[T]:
-    """The steps of a generator, with a look at everything else every few milliseconds."""
+    """The steps of a generator, with a look at everything else before, and every few milliseconds."""
+    await asyncio.sleep(0)
     end = time.perf_counter() + SLICE_SECONDS
     for step in steps:
         yield step

@@ -98,7 +98,7 @@ class LocalStore:
         return await asyncio.get_running_loop().run_in_executor(self._reader, opened.read, function, *arguments)
 
     async def _write(self, operation: Operation) -> Object:
-        return _copy(await (await self._parts()).writer.run(operation))
+        return await (await self._parts()).writer.run(operation)
 
     async def list(
         self, kind: Kind, namespace: str | None = None, fields: Selection | None = None, labels: Selection | None = None

@@ -122,6 +122,7 @@ class Node:
         self.endpoints = self.map("endpoints").mmap(writable=True)
         self.policies = self.map("endpoint_policy").mmap(writable=True)
         self.switches = self.map("switches").mmap(writable=True)
+        self.counts = self.map("endpoint_flows").mmap(writable=True)
 
     def map(self, name: str) -> Map:
         """One of the programs' maps, writable."""
@@ -142,6 +143,7 @@ class Node:
         self.endpoints[:] = np.zeros(1, endpoint.ENDPOINT_ENTRY)
         self.policies[:] = np.zeros(1, endpoint.ENDPOINT_POLICY_ENTRY)
         self.switches[0] = 0
+        self.counts[:] = np.zeros(1, conntrack.ENDPOINT_FLOWS_ENTRY)
         self.map("point_slots").mmap(writable=True)[:] = 0
         self.rule(ALLOW_ALL, rule_set=1, direction=Direction.EGRESS)
         self.rule(ALLOW_ALL, rule_set=1, direction=Direction.INGRESS)

@@ -17,7 +17,7 @@ from ciliate_lab.supervisor import read_running
 from tests.node.faults import FULL
 from tests.node.labs import Lab
 
-TARGETS = {"agent": 4, "kubelet": 2, "operator": 1, "supervisor": 2}
+TARGETS = {"agent": 4, "kubelet": 2, "hubble": 2, "operator": 1, "relay": 1, "supervisor": 2}
 """What is killed, and how often as against the others."""
 SHORTEST, LONGEST = 0.2, (5.0 if FULL else 3.0)
 """Seconds between two kills: some come while the last one's successor is still starting."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -10,8 +9,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ciliate.api.client import Client
 from ciliate.kernel import bpffs
 
 from tests.node.faults import full_only
@@ -26,26 +27,30 @@ STOPPED = 3.0
 @contextmanager
 def agent_down(lab: Lab) -> Iterator[None]:
     """The agent is killed, and the next one starts when the block ends."""
-    supervisor = lab.status()["supervisor"]["pid"]
-    os.kill(supervisor, signal.SIGSTOP)
+    lab.signal("supervisor", signal.SIGSTOP)
     try:
         old = kill_agent(lab)
         yield
     finally:
-        os.kill(supervisor, signal.SIGCONT)
+        lab.signal("supervisor", signal.SIGCONT)
     await_next(lab, old)
 
 
 def kill_agent(lab: Lab) -> int:
     """SIGKILL; the pid that it had."""
-    pid: int = lab.process("agent")["pid"]
-    os.kill(pid, signal.SIGKILL)
-    return pid
+    return lab.signal("agent", signal.SIGKILL)
 
 
 def await_next(lab: Lab, old: int) -> None:
     """Wait until another agent is ready."""
     until(lambda: (now := lab.process("agent"))["ready"] and now["pid"] != old, 30, "the next agent")
+
+
+def rows(lab: Lab, table: str) -> list[dict[str, Any]]:
+    """A table of the agent's."""
+    with Client(lab.place.node(1).socket("agent")) as client:
+        found: list[dict[str, Any]] = client.get(f"/tables/{table}")["rows"]
+        return found
 
 
 def log_of(lab: Lab) -> str:
@@ -56,16 +61,15 @@ def log_of(lab: Lab) -> str:
 def test_while_the_agent_stands_still_packets_go_on_and_a_new_pod_waits(
     lab: Lab, steady: Callable[..., Steady]
 ) -> None:
-    pid = lab.process("agent")["pid"]
     before = settled(lab)
     with steady() as traffic, ThreadPoolExecutor(1) as pool:
-        os.kill(pid, signal.SIGSTOP)
+        pid = lab.signal("agent", signal.SIGSTOP)
         try:
             adding = pool.submit(lab.run, "late", "sleep", "inf", namespace="steady", labels=["app=friend"])
             time.sleep(STOPPED)  # that it stands still for so long is the test
             assert not adding.done()
         finally:
-            os.kill(pid, signal.SIGCONT)
+            lab.signal("agent", signal.SIGCONT)
         pod = adding.result(30)
         assert pod.pings(pod.ipv4)
         lab.remove("late", namespace="steady")
@@ -105,6 +109,36 @@ def test_a_bpffs_that_is_unmounted_is_named_and_filled_again(lab: Lab, steady: C
         figures = traffic.stop()
     figures.check()
     await_equal(lab, before)
+
+
+def test_pods_outlive_the_table_file_and_its_copy(lab: Lab, steady: Callable[..., Steady]) -> None:
+    tables = lab.place.node(1).state_dir / "tables"
+    lab.run("orphan", "sleep", "inf", namespace="steady", labels=["app=friend"])
+    before = settled(lab)
+    rules = {rule_set["id"] for rule_set in rows(lab, "rule_sets")}
+    with steady() as traffic:
+        with agent_down(lab):
+            for path in tables.glob("agent.sqlite*"):
+                path.unlink()
+        figures = traffic.stop()
+    print(figures)
+    figures.check()
+    await_equal(lab, before)
+    assert "endpoints recovered" in log_of(lab)
+    friend = next(row for row in rows(lab, "endpoints") if row["pod"] == "friend")
+    assert friend["namespace"] == "steady" and "k8s:app=friend" in friend["labels"]
+    assert not {r["id"] for r in rows(lab, "rule_sets") if r["id"] > 4} & rules, (
+        "old flows' numbers mean what they meant"
+    )
+    pod = lab.run("after", "sleep", "inf", namespace="steady", labels=["app=friend"])
+    assert not {*pod.addresses} & before["addresses in use"]
+    generation = {row["pod"]: row["generation"] for row in rows(lab, "endpoints")}
+    assert generation["after"] > 1_000_000 > max(g for name, g in generation.items() if name != "after")
+    await_next(lab, kill_agent(lab))
+    lab.remove("after", "orphan", namespace="steady")  # a recovered one is known by its devices' name
+    left = {row["pod"] for row in rows(lab, "endpoints")}
+    assert not {"after", "orphan"} & left
+    settled(lab)
 
 
 @pytest.mark.parametrize("damage", ["overwritten", pytest.param("deleted", marks=full_only)])

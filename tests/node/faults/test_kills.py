@@ -15,7 +15,7 @@ from tests.node.faults.kills import TARGETS, Killer
 from tests.node.faults.steady import Cast, Steady
 from tests.node.labs import Lab, until
 
-SECONDS = 600.0 if FULL else 13.0
+SECONDS = 600.0 if FULL else 17.0
 REUSE_DELAY = 60.0
 """The default of ipam.reuse_delay."""
 

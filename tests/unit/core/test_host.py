@@ -76,6 +76,20 @@ class Broken(Plugin):
     @hookimpl
     def ciliate_setup(self, context): raise OSError("no water")
 
+class Heart(Plugin):
+    name = "heart"
+    essential = True
+    @hookimpl
+    def ciliate_setup(self, context): context.health.not_ready("it skips a beat")
+
+class Lungs(Plugin):
+    name = "lungs"
+    essential = True
+    @hookimpl
+    def ciliate_setup(self, context):
+        async def breathe(): raise OSError("out of breath")
+        context.spawn("breathe", breathe)
+
 class Dependent(Plugin):
     name = "dependent"
     needs = ("broken",)
@@ -89,6 +103,9 @@ kitchen = menagerie:Kitchen
 zoo = menagerie:Zoo
 broken = menagerie:Broken
 dependent = menagerie:Dependent
+heart = menagerie:Heart
+lungs = menagerie:Lungs
+missing = menagerie:Missing
 """
 
 
@@ -117,9 +134,10 @@ async def test_a_process_lives_from_setup_to_stop(flags: list[str], tmp_path: Pa
 
     roar, status, plugins, pets = await asyncio.to_thread(look)
     assert roar == "roar"
-    assert status["reasons"]["kitchen"] == ["ready: the stove is cold"]
-    assert "no water" in status["reasons"]["broken"][0]
-    assert "broken" in status["reasons"]["dependent"][0]
+    assert (status["ready"], status["reasons"]) == (True, {})
+    assert status["degraded"]["kitchen"] == ["ready: the stove is cold"]
+    assert "no water" in status["degraded"]["broken"][0]
+    assert "broken" in status["degraded"]["dependent"][0]
     states = {row["name"]: row["state"] for row in plugins}
     assert (states["zoo"], states["broken"], states["cni"]) == ("enabled", "refused", "available")
     assert pets["rows"] == [{"name": "tom"}]
@@ -127,6 +145,24 @@ async def test_a_process_lives_from_setup_to_stop(flags: list[str], tmp_path: Pa
     await host.stop()
     assert calls == ["kitchen up", "zoo up with soup", "zoo down", "kitchen down"]
     assert not (tmp_path / "run/agent.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("heart", "it skips a beat"), ("missing", "can't be imported"), ("lungs", "out of breath")]
+)
+async def test_what_is_essential_or_may_be_makes_the_process_not_ready(
+    flags: list[str], name: str, reason: str
+) -> None:
+    host = Host.load(load_settings(None, [*flags, f"plugins=[kitchen, {name}]"], {}), "agent", "agent")
+    await host.start()
+    try:
+        async with asyncio.timeout(5):
+            while name not in host.ready():
+                await asyncio.sleep(0.01)
+        assert reason in host.ready()[name][0]
+        assert list(host.ready()) == [name] and list(host.degraded()) == ["kitchen"]
+    finally:
+        await host.stop()
 
 
 def test_a_bad_setting_of_a_plugin_stops_the_start(flags: list[str]) -> None:

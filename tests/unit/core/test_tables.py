@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,54 @@ def test_only_one_plugin_writes_a_table_and_only_if_it_declares_it(tmp_path: Pat
         PluginTables(tables, "farm", frozenset({"pets"})).writer(PETS)
     with pytest.raises(TableError, match="doesn't declare"):
         PluginTables(tables, "farm", frozenset()).writer(OWNERS)
+    tables.close()
+
+
+def test_tables_of_a_disabled_plugin_go_unless_it_is_essential(tmp_path: Path) -> None:
+    tables = open_tables(tmp_path)
+    tables.leaving = {"zoo"}
+    tables.writer(PETS, "zoo").put(Pet(name="rex"))
+    tables.writer(OWNERS, "farm").put(Owner(name="ann", pet="rex"))
+    tables.close()
+    again = open_tables(tmp_path)
+    assert again.drop_left(["zoo", "farm"]) == []
+    assert again.drop_left([]) == ["pets"]
+    assert not again.reader(PETS).rows and again.reader(OWNERS).rows
+    assert again.drop_left([]) == []
+    again.close()
+    path = tmp_path / "agent.sqlite"
+    path.unlink()
+    assert not open_tables(tmp_path).reader(PETS).rows, "nor does the copy have them"
+
+
+def test_tables_of_a_plugin_that_has_become_essential_stay(tmp_path: Path) -> None:
+    tables = open_tables(tmp_path)
+    tables.leaving = {"zoo"}
+    tables.writer(PETS, "zoo").put(Pet(name="rex"))
+    tables.close_writer("pets")
+    tables.leaving = set()
+    tables.writer(PETS, "zoo")
+    assert tables.drop_left([]) == []
+    tables.close()
+
+
+async def test_many_rows_reach_the_disk_and_the_copy_in_slices(tmp_path: Path) -> None:
+    tables = open_tables(tmp_path)
+    owners = tables.writer(OWNERS, "zoo")
+    running = asyncio.create_task(tables.run())
+    with tables.commit():
+        owners.put_all(Owner(name=f"n{number}", pet="rex") for number in range(5000))
+    copied = tmp_path / "agent.sqlite.copy"
+
+    def rows(path: Path) -> int:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+            return int(file.execute("SELECT count(*) FROM rows").fetchone()[0])
+
+    async with asyncio.timeout(10):
+        while rows(copied) < 5000:
+            await asyncio.sleep(0.02)
+    assert rows(tmp_path / "agent.sqlite") == 5000
+    running.cancel()
     tables.close()
 
 

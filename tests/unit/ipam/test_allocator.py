@@ -64,6 +64,20 @@ def test_an_attachment_keeps_its_addresses(life: Life) -> None:
     assert reborn.ipam.allocate("default/api", "d/eth0").ipv4 == "10.9.0.3"
 
 
+def test_a_claimed_address_is_its_claimants_and_nobody_elses(life: Life) -> None:
+    had = Allocation(ipv4="10.9.0.3", ipv6="fd09::3")
+    life.ipam.claim("shop/web", "recovered:lxc1/", had)
+    assert life.ipam.attachments() == {"recovered:lxc1/": had}
+    given = [life.ipam.allocate("shop/db", f"c{number}/eth0") for number in range(3)]
+    assert had.ipv4 not in {one.ipv4 for one in given} and had.ipv6 not in {one.ipv6 for one in given}
+    life.ipam.claim("shop/web", "c9/eth0", had)
+    again = life.again()
+    assert "recovered:lxc1/" not in again.ipam.attachments()
+    assert again.ipam.allocate("shop/web", "c9/eth0") == had
+    again.ipam.release("recovered:lxc1/")
+    assert again.ipam.attachments()["c9/eth0"] == had
+
+
 def test_a_released_address_comes_back_last_and_oldest_first(life: Life) -> None:
     for n in range(3):
         life.ipam.allocate("a/b", f"c{n}/eth0")

@@ -185,8 +185,7 @@ async def endpoint(store: Store, name: str, identity: Any) -> Object:
     """A CiliumEndpoint."""
     metadata = {"name": name, "namespace": "default"}
     found = {"apiVersion": "cilium.io/v2", "kind": "CiliumEndpoint", "metadata": metadata}
-    stored = await store.create({**found, "status": {"identity": {"id": identity}}})
-    return await store.update_status({**stored, "status": {"identity": {"id": identity}}})
+    return await store.create({**found, "status": {"identity": {"id": identity}}})
 
 
 async def heartbeats(store: Store) -> dict[str, str]:

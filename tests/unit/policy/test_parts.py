@@ -7,8 +7,9 @@ import ipaddress
 import numpy as np
 import pytest
 from ciliate.model.base import IPNetwork
+from ciliate.model.identity import LOCAL_SCOPE
 from ciliate.model.ipcache import IpcacheClaim
-from ciliate.model.policy import Direction, Rule
+from ciliate.model.policy import DEFAULT_DENY, Direction, Rule
 from ciliate_policy.changes import LocalEndpoint
 from ciliate_policy.cidrs import CidrIndex, make_prefix, prefix_label
 from ciliate_policy.engine import Engine
@@ -18,7 +19,7 @@ from ciliate_policy.ipcache import Ipcache, lookup
 from ciliate_policy.labels import Label, LabelFilter, parse_label
 from ciliate_policy.objects import read_policy
 from ciliate_policy.resolve import ALLOW, DENY, PolicyValue
-from ciliate_policy.rule_sets import RuleSets
+from ciliate_policy.rule_sets import RuleSets, first_rules
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,6 +168,49 @@ def test_rule_set_numbers_are_durable_whatever_the_order() -> None:
     assert [r.name for r in again.rules(1)] == ["allow-all"]
 
 
+def test_of_many_policies_that_deny_by_default_the_first_are_named() -> None:
+    def deny(number: int) -> Rule:
+        return rule(f"p{number:03}", DEFAULT_DENY)
+
+    assert first_rules([deny(2), deny(1)]) == (deny(1), deny(2))
+    first = first_rules([deny(number) for number in range(99, -1, -1)])
+    assert [one.name for one in first] == [*(f"p{number:03}" for number in range(16)), "and other policies"]
+    sets = RuleSets()
+    number = sets.default(Direction.INGRESS, first)
+    assert sets.rules(number) == first
+    assert [one.path for one in sets.rules(number)][-2:] == [
+        "K n/p015 (default deny, ingress)",
+        "and other policies (ingress)",
+    ]
+    assert [sets.default(direction, ()) for direction in Direction] == [2, 3]
+
+
+def test_the_default_of_one_of_several_specs_says_which() -> None:
+    obj = policy_of("p", {"endpointSelector": {}, "ingress": [{}]})
+    obj["specs"] = [{"endpointSelector": {}, "egress": [{}]}]
+    policy = read_policy(obj)
+    paths = [[one and one.path for one in policy.default_rules(rule)] for rule in policy.rules]
+    assert paths == [
+        ["CiliumNetworkPolicy default/p (default deny, ingress)", None],
+        [None, "CiliumNetworkPolicy default/p specs[0] (default deny, egress)"],
+    ]
+
+
+def test_numbers_that_the_kernel_may_still_use_are_not_given_anew_after_a_loss() -> None:
+    assert RuleSets((), 70).number((rule("a"),)) == 71
+    first = LOCAL_SCOPE.start
+    assert LocalIdentities((), first + 5).allocate(("cidr:a",)) == first + 6
+    assert LocalIdentities().allocate(("cidr:a",)) == first
+
+
+def test_rule_sets_that_were_not_saved_are_offered_again() -> None:
+    sets = RuleSets()
+    number = sets.number((rule("a"),))
+    sets.take_new()  # and then the disk was full
+    sets.renew({1, 2, 3, 4})
+    assert [row.id for row in sets.take_new()] == [number]
+
+
 def test_entries_are_what_the_kernel_reads() -> None:
     profile = {
         (6, 80, 14): PolicyValue(ALLOW, (rule("a"),)),
@@ -253,7 +297,8 @@ def test_an_address_that_old_and_new_rules_allow_is_in_both_policies_until_the_o
     assert old is not new
     during = engine.cidrs.regions[prefix]
     assert old.lookup(during, 6, 80) and new.lookup(during, 6, 80)
-    engine.release_retired(engine.retired)
+    for _ in engine.release_retired(engine.retired):
+        pass
     after = engine.cidrs.regions[prefix]
     assert after != during and new.lookup(after, 6, 80)
     assert not engine.in_use(old)

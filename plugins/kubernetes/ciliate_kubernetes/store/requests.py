@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,7 +60,6 @@ class Requests:
             async with self._loading:
                 if self._transport is None:
                     module = await asyncio.to_thread(importlib.import_module, "ciliate_kubernetes.store.transport")
-                    gc.freeze()  # as the host does with what it imports at the start
                     self._transport = module.Transport(self._options)
         return self._transport
 

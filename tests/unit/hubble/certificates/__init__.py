@@ -1,0 +1,1 @@
+"""Certificates: made, renewed, rotated, picked up, and refused."""

@@ -1,0 +1,1 @@
+"""The relay: its merge, its connections, and what readers of it see."""
