@@ -244,12 +244,14 @@ async def follow(
                         yield ObjectChanges(pending, complete=complete)
                     pending, revision = _unknown(known, page.items, seen), page.revision
                     seen.difference_update(page.gone)
+                    del page  # else all of the last one stays in memory until the list is read again
             gone = [key for key in known if key not in seen]
             for key in gone:
                 del known[key]
             if pending or gone or not complete:
                 yield ObjectChanges(pending, gone)
             complete, pending, began = True, [], time.monotonic()
+            del seen, gone
             async with aclosing(store.watch(kind, revision, namespace, fields, labels)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if (changes := _change(known, event)) is not None:

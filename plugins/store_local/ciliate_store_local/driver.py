@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from ciliate.fields import decoder
 from ciliate.model.kinds import KINDS
+from ciliate.recorder import EVENT
 from ciliate.store import (
     AlreadyExistsError,
     InvalidError,
@@ -165,7 +166,10 @@ class LocalStore:
             for _ in range(_NAME_TRIES):
                 name = wanted or objects.generated_name(meta["generateName"])
                 if writing.read(kind, ObjectKey(namespace, name)) is None:
-                    return writing.write(kind, objects.created(kind, obj, name), None)
+                    stored = writing.write(kind, objects.created(kind, obj, name), None)
+                    if kind == EVENT:
+                        writing.trim(kind, self._options.events)
+                    return stored
                 if wanted:
                     break
             raise AlreadyExistsError(f"{objects.where(kind, namespace, name)} already exists")

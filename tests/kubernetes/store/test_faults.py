@@ -193,6 +193,21 @@ async def test_an_api_server_that_is_away_at_the_start_is_waited_for(
         await follower.until(lambda: follower.complete and behind.problems() == ())
 
 
+async def test_an_api_server_that_is_ended_and_started_again_is_found_again(
+    control_plane: ControlPlane, open_store: OpenStore, store: KubernetesStore, space: str
+) -> None:
+    patient = open_store(**IMPATIENT)
+    async with Follower(patient, space) as follower:
+        await follower.until(lambda: follower.complete)
+        await asyncio.to_thread(control_plane.api_server.stop)
+        await follower.until(lambda: patient.problems())
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await patient.list(WIDGET, space)
+        await asyncio.to_thread(control_plane.start_api_server)
+        await patient.create(widget("after", space))
+        await follower.until(lambda: "after" in follower.known and patient.problems() == ())
+
+
 async def test_a_server_that_asks_for_patience_is_given_it(behind: KubernetesStore, proxy: Proxy, space: str) -> None:
     proxy.inject(gets, Fault(refuses(429, "TooManyRequests", retry_after="1"), times=1))
     began = time.monotonic()
