@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ciliate_hubble.columns import Flows, Sink
 from ciliate_hubble.config import HubbleConfig
+from ciliate_hubble.ingest.clock import WallClock
 from ciliate_hubble.ingest.conversion import CHUNK, Conversion
 from ciliate_hubble.ingest.requests import RequestConversion
 from ciliate_hubble.losses import Losses, LossSource
@@ -47,9 +48,10 @@ class Ingest:
 
     async def follow_batches(self, batches: Batches) -> None:
         """Make flows of records, for ever."""
+        wall = WallClock()
         async for delivery in batches.subscribe(self._capacity):
             self._losses.add(LossSource.OBSERVER_EVENTS_QUEUE, delivery.lost, time.time_ns())
-            clock = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            clock = wall.offset()
             for batch in map(as_events, delivery.events):
                 for start in range(0, len(batch), CHUNK):
                     self.take(batch[start : start + CHUNK], clock)
