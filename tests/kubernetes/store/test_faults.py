@@ -203,7 +203,7 @@ async def test_an_api_server_that_is_ended_and_started_again_is_found_again(
         await follower.until(lambda: patient.problems())
         with pytest.raises(UnavailableError, match="does not answer"):
             await patient.list(WIDGET, space)
-        await asyncio.to_thread(control_plane.start_api_server)
+        control_plane.start_api_server()  # not in a thread, with whose end it would end
         await patient.create(widget("after", space))
         await follower.until(lambda: "after" in follower.known and patient.problems() == ())
 

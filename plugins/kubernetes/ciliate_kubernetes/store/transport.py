@@ -28,7 +28,7 @@ log = structlog.get_logger("store")
 _TOO_MANY, _UNAUTHORIZED = 429, 401
 _Answer = tuple[int, bytes, str | None]
 """Code, body, and the header Retry-After."""
-_FIRST_PATIENCE = 1.0
+_FIRST_PATIENCE = 0.5
 _LOOK_AGAIN = 1.0
 
 
@@ -74,8 +74,9 @@ class Patience:
     async def bear(self, request: Request, code: int, body: bytes, wait: str | None) -> None:
         """Wait, if that is what the server wants and there is time. Otherwise raises the refusal."""
         asked = float(wait) if wait and wait.isdigit() else 0.0
-        pause = max(asked, self._pause) * random.uniform(1.0, 1.2)
-        self._pause *= 2
+        if not asked:
+            self._pause *= 2
+        pause = (asked or self._pause) * random.uniform(1.0, 1.2)
         if code != _TOO_MANY or pause > self.left:
             raise refusal(request.asked, code, body, asked)
         await asyncio.sleep(pause)
