@@ -38,9 +38,13 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
 def render(choices: Choices, checked: Checked) -> list[Object]:
     """All objects, in the order in which they are to be made."""
-    objects = [*_load("rbac.yaml"), config_map(choices, checked.values), *workloads(choices, checked)]
-    placed = [_placed(obj, choices.namespace) for obj in objects]
-    return sorted(placed, key=lambda obj: _ORDER.index(obj["kind"]))
+    objects = [*rights(choices), config_map(choices, checked.values), *workloads(choices, checked)]
+    return sorted(objects, key=lambda obj: _ORDER.index(obj["kind"]))
+
+
+def rights(choices: Choices) -> list[Object]:
+    """Accounts, roles and bindings."""
+    return [_placed(obj, choices.namespace) for obj in _load("rbac.yaml")]
 
 
 def workloads(choices: Choices, checked: Checked) -> list[Object]:
@@ -125,9 +129,9 @@ def _choose(spec: Object, choices: Choices) -> None:
 
 
 def _placed(obj: Object, namespace: str) -> Object:
-    """An object in a namespace, and the subjects of bindings there."""
+    """An object in a namespace, unless it names one, and the subjects of bindings there."""
     if obj["kind"] not in _CLUSTER_SCOPED:
-        obj["metadata"]["namespace"] = namespace
+        obj["metadata"].setdefault("namespace", namespace)
     for subject in obj.get("subjects", ()):
         subject["namespace"] = namespace
     obj["metadata"].setdefault("labels", {}).setdefault("app.kubernetes.io/part-of", "cilium")
