@@ -37,7 +37,7 @@ test: setup bpf shim check ## everything; what this machine can't run is skipped
 bench: setup bpf shim ## all budgets, in full, with figures
 	@CILIATE_BENCH=full $(BIN)/pytest -q -s tests/bench $(ARGS)
 
-demo: setup bpf shim ## a lab, a three-tier application, policies, and an agent killed under traffic; under 3 minutes
+demo: setup bpf shim ## a lab, a three-tier application, policies, an agent killed under traffic, and all its flows; under 3 minutes
 	@$(BIN)/python -m ciliate_lab.demo
 
 proto: setup ## what plugins/hubble's .proto files come to in Python
