@@ -89,7 +89,6 @@ def uninstall(
 ) -> None:
     """Take Ciliate off a cluster: its pods, what nodes keep of it, its objects. Pods lose their network."""
     from ciliate_kubernetes.install.installation import Installation, InstallError
-    from ciliate_kubernetes.install.rendering import Choices
 
     async def work(store: Store) -> None:
         installation = Installation(store, namespace)
