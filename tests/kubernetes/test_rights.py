@@ -49,6 +49,7 @@ def make_all_of_it(installation: Installation, is_used: Callable[..., bool]) -> 
     first, second = installation.cluster.nodes
     stray = strays(kubectl.json("get", "ciliumnode", first.name))
     kubectl.apply(*policies(), *stray)
+    kubectl("patch", "secret", "hubble-server-certs", "-n", SYSTEM, "--type=merge", "-p", '{"data":{"tls.crt":""}}')
     kubectl("label", "crd", "ciliumnodeconfigs.cilium.io", f"{VERSION_LABEL}=1.0.0", "--overwrite")
     here = pod("here", labels={"set": "one"}, nodeName=first.name)
     with installation.pods(here, pod("there", labels={"set": "two"}, nodeName=second.name)):
