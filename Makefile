@@ -44,7 +44,7 @@ proto: setup ## what plugins/hubble's .proto files come to in Python
 	@scripts/proto
 
 manifests: setup ## what deploy/ciliate.yaml is: an installation with nothing chosen
-	@{ echo "# Made by \`make manifests\`: what \`ciliate install --dry-run\` prints."; $(BIN)/ciliate install --dry-run; } > deploy/ciliate.yaml
+	@{ echo "# Made by \`make manifests\`: what \`ciliate install --dry-run\` prints."; $(BIN)/ciliate install --dry-run; } > deploy/.ciliate.yaml && mv deploy/.ciliate.yaml deploy/ciliate.yaml || { rm -f deploy/.ciliate.yaml; false; }
 
 lock: setup ## pin what the rooms depend on, with hashes, into constraints.txt
 	@scripts/lock

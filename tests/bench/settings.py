@@ -20,6 +20,8 @@ CNI calls CNI_SLACK: they wait for a processor that others use."""
 ADDED_SLACK = 0.40
 CNI_SLACK = 0.40
 FLOWS_SLACK = 0.02
+KUBERNETES_SLACK = 1.5
+"""The API server and etcd are as busy, on the same processors."""
 
 
 class Sense(enum.Enum):
@@ -86,6 +88,11 @@ BUDGETS = {
         Budget("sigkill wrong", 0, Sense.AT_MOST),
         Budget("sigkill enforced s", 3.0, Sense.AT_MOST, 0),
         Budget("memory MB", 255, Sense.AT_MOST, 0),
+        Budget("kubernetes agent ready s", 10, Sense.AT_MOST, KUBERNETES_SLACK),
+        Budget("kubernetes agent MB", 150, Sense.AT_MOST, 0),
+        Budget("kubernetes agent cpu %", 5, Sense.AT_MOST, KUBERNETES_SLACK),
+        Budget("kubernetes agent lag p99 ms", 20, Sense.AT_MOST, KUBERNETES_SLACK),
+        Budget("kubernetes policy p50 ms", 50, Sense.AT_MOST, KUBERNETES_SLACK),
         Budget("bare of bare, low", 0.97, Sense.AT_LEAST, 0),
         Budget("bare of bare, high", 1.03, Sense.AT_MOST, 0),
     )
