@@ -80,6 +80,8 @@ class HubbleConfig(Section):
             parse_metrics(self.metrics)
         except OptionError as error:
             raise ValueError(f"metrics: {error}") from error
+        if self.metrics_server and not self.metrics_server.rpartition(":")[2].isdigit():
+            raise ValueError(f"metrics_server: {self.metrics_server!r} must be host:port, as :9965")
         capacity = self.event_buffer_capacity
         if capacity & (capacity + 1):
             below = (1 << capacity.bit_length() - 1) - 1

@@ -18,7 +18,12 @@ from ciliate_hubble.certificates.names import RELAY_CLIENT_SECRET
 from tests.node.hubble.program import Hubble
 from tests.node.labs import Lab, Pod, echo, until
 
-SECURE = ("--set", "relay.disable_server_tls=false", "--set", "relay.client_certificates=true")
+SETTINGS = {
+    "relay.disable_server_tls": "false",
+    "relay.client_certificates": "true",
+    "hubble.metrics": '["drop", "flow:sourceContext=pod|reserved-identity", "tcp", "icmp", "port-distribution"]',
+    "hubble.metrics_server": ":9965",
+}
 SERVER_NAME = "relay.hubble-relay.cilium.io"
 POLICY = """
 apiVersion: cilium.io/v2

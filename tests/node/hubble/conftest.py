@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.node.hubble.cluster import SECURE, Cluster, emit_requests, make_traffic, settled, start
+from tests.node.hubble.cluster import SETTINGS, Cluster, emit_requests, make_traffic, settled, start
 from tests.node.hubble.program import OURS, Flow, Hubble, real_program
 from tests.node.labs import Lab, reason_not_to_run
 
@@ -39,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(reason)
     lab = Lab(f"hubble-{os.getpid()}")
     try:
-        lab.up("--nodes", "2", *SECURE)
+        lab.up("--nodes", "2", *(word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")))
         yield start(lab, tmp_path_factory.mktemp("hubble"))
     finally:
         lab.down()

@@ -31,9 +31,21 @@ def serve_metrics(
     metrics = FlowMetrics(parse_metrics(config.metrics), tables, lambda: losses.totals)
     context.metrics.registry.register(metrics)
     if config.metrics_server:
-        context.metrics.serve(config.metrics_server)
+        context.spawn("metrics server", partial(_serve, context, config.metrics_server))
     context.spawn("metrics of gone pods", partial(_forget, metrics, gone))
     return metrics
+
+
+async def _serve(context: Context, listen: str) -> None:
+    """Begin to serve; flows do not wait for a port that another has: it is tried again, and the health says why."""
+    while True:
+        try:
+            context.metrics.serve(listen)
+            context.health.ready("metrics")
+            return
+        except OSError as error:
+            context.health.not_ready(f"hubble.metrics_server: {listen}: {error.strerror or error}", "metrics")
+        await asyncio.sleep(LOOK)
 
 
 async def _forget(metrics: FlowMetrics, gone: Callable[[Pods], Pods]) -> None:
