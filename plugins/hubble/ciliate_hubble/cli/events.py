@@ -15,6 +15,7 @@ from ciliate_hubble.cli.printers import Style, block, json_line
 from ciliate_hubble.cli.request import output_format, selection
 from ciliate_hubble.cli.settings import server_settings
 from ciliate_hubble.cli.tables import aligned
+from ciliate_hubble.cli.texts import enum_name
 
 
 def observe_events(kind: str, given: Sequence[Given]) -> None:
@@ -59,7 +60,7 @@ def _head(answer: Any, style: Style) -> dict[str, str]:
 def agent_row(answer: observer_pb2.GetAgentEventsResponse, style: Style) -> dict[str, str]:
     """An agent event as columns."""
     event = answer.agent_event
-    row = _head(answer, style) | {"TYPE": _name(flow_pb2.AgentEventType, event.type)}
+    row = _head(answer, style) | {"TYPE": enum_name(flow_pb2.AgentEventType, event.type)}
     return row | {"DETAILS": ", ".join(_details(event, style))}
 
 
@@ -100,7 +101,7 @@ def debug_row(answer: observer_pb2.GetDebugEventsResponse, style: Style) -> dict
     event = answer.debug_event
     pod = f"{event.source.namespace}/{event.source.pod_name}" if event.source.pod_name else ""
     return _head(answer, style) | {
-        "TYPE": _name(flow_pb2.DebugEventType, event.type),
+        "TYPE": enum_name(flow_pb2.DebugEventType, event.type),
         "FROM": f"{pod} (ID: {event.source.ID})".strip() if event.source.ID else "",
         "MARK": f"{event.hash.value:#x}" if event.HasField("hash") else "",
         "CPU": f"{event.cpu.value:02d}" if event.HasField("cpu") else "",
@@ -110,7 +111,3 @@ def debug_row(answer: observer_pb2.GetDebugEventsResponse, style: Style) -> dict
 
 def _list(words: Iterable[str]) -> str:
     return f"[{','.join(words)}]"
-
-
-def _name(enum: Any, number: int) -> str:
-    return str(dict(zip(enum.values(), enum.keys(), strict=True)).get(number, number))

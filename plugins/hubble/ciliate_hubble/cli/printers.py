@@ -16,7 +16,7 @@ from ciliate_hubble.api import flow_pb2, observer_pb2, relay_pb2
 from ciliate_hubble.cli.colours import Colours
 from ciliate_hubble.cli.names import ends
 from ciliate_hubble.cli.tables import aligned
-from ciliate_hubble.cli.texts import policy_names, summary_text, type_text, verdict_text
+from ciliate_hubble.cli.texts import enum_name, policy_names, summary_text, type_text, verdict_text
 from ciliate_hubble.cli.why import why
 
 Response = observer_pb2.GetFlowsResponse
@@ -106,7 +106,7 @@ class Compact:
     def lost(self, answer: Response) -> None:
         """A line about losses."""
         lost, when = answer.lost_events, self._style.when(answer)
-        what = f"{flow_pb2.LostEventSource.Name(lost.source)} CPU({lost.cpu.value}) {lost.num_events_lost}"
+        what = f"{enum_name(flow_pb2.LostEventSource, lost.source)} CPU({lost.cpu.value}) {lost.num_events_lost}"
         print(f"{when} EVENTS LOST: {what}{span(self._style, lost)}")
 
     def nodes(self, answer: Response) -> None:
@@ -149,7 +149,7 @@ class Dictionary:
         lines = {"TIMESTAMP": style.when(answer)}
         if style.nodes:
             lines["NODE"] = answer.node_name or "-"
-        lines |= {"SOURCE": flow_pb2.LostEventSource.Name(lost.source), "TYPE": "EVENTS LOST", "VERDICT": "-"}
+        lines |= {"SOURCE": enum_name(flow_pb2.LostEventSource, lost.source), "TYPE": "EVENTS LOST", "VERDICT": "-"}
         self._block(lines | {"SUMMARY": _losses(style, lost)}, sys.stdout)
 
     def nodes(self, answer: Response) -> None:
@@ -195,7 +195,7 @@ class Table:
     def lost(self, answer: Response) -> None:
         """A row about losses."""
         lost = answer.lost_events
-        source = flow_pb2.LostEventSource.Name(lost.source)
+        source = enum_name(flow_pb2.LostEventSource, lost.source)
         row = [self._style.when(answer), source, "-", "EVENTS LOST", "-", _losses(self._style, lost)]
         self._add(answer.node_name or "-", row, "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ciliate_hubble.api import flow_pb2
 from ciliate_hubble.cli.options import TRACE_POINTS
@@ -22,12 +23,12 @@ def type_text(flow: flow_pb2.Flow) -> str:
         case 1:
             return drop_text(sub_type)
         case 3:
-            return _enum_name(flow_pb2.DebugCapturePoint, flow.debug_capture_point)
+            return enum_name(flow_pb2.DebugCapturePoint, flow.debug_capture_point)
         case 4:
             return TRACE_POINTS[sub_type] if sub_type < len(TRACE_POINTS) else str(sub_type)
         case 5:
             match = flow.policy_match_type
-            direction = _enum_name(flow_pb2.TrafficDirection, flow.traffic_direction)
+            direction = enum_name(flow_pb2.TrafficDirection, flow.traffic_direction)
             return f"policy-verdict:{_MATCHES[match] if match < len(_MATCHES) else 'unknown'} {direction}"
         case 7:
             point = flow.sock_xlate_point
@@ -55,7 +56,7 @@ def _l7_text(l7: flow_pb2.Layer7) -> str:
 def verdict_text(flow: flow_pb2.Flow) -> str:
     """The verdict; of a policy verdict in words of its own."""
     if flow.event_type.type != 5:
-        return _enum_name(flow_pb2.Verdict, flow.verdict)
+        return enum_name(flow_pb2.Verdict, flow.verdict)
     match flow.verdict:
         case flow_pb2.FORWARDED | flow_pb2.REDIRECTED:
             return "ALLOWED"
@@ -63,7 +64,7 @@ def verdict_text(flow: flow_pb2.Flow) -> str:
             return "DENIED"
         case flow_pb2.AUDIT:
             return "AUDITED"
-    return _enum_name(flow_pb2.Verdict, flow.verdict)
+    return enum_name(flow_pb2.Verdict, flow.verdict)
 
 
 def policy_names(flow: flow_pb2.Flow) -> str:
@@ -90,6 +91,6 @@ def summary_text(flow: flow_pb2.Flow) -> str:
     return trace + flow.Summary
 
 
-def _enum_name(enum: type, number: int) -> str:
-    names: dict[int, str] = {value: name for name, value in enum.items()}  # type: ignore[attr-defined]
-    return names.get(number, str(number))
+def enum_name(enum: Any, number: int) -> str:
+    """The name of a number of an enum; of one that we don't know yet, the number."""
+    return str({value: name for name, value in enum.items()}.get(number, number))

@@ -8,6 +8,7 @@ from ciliate_hubble.api import peer_pb2, peer_pb2_grpc
 from ciliate_hubble.cli.connection import connected
 from ciliate_hubble.cli.flags import Given
 from ciliate_hubble.cli.settings import server_settings
+from ciliate_hubble.cli.texts import enum_name
 
 
 def watch_peers(given: Sequence[Given]) -> None:
@@ -16,5 +17,5 @@ def watch_peers(given: Sequence[Given]) -> None:
         stub = peer_pb2_grpc.PeerStub(server.channel)
         for change in server.stream(stub.Notify, peer_pb2.NotifyRequest()):
             tls = f" (TLS.ServerName: {change.tls.server_name})" if change.HasField("tls") else ""
-            kind = peer_pb2.ChangeNotificationType.Name(change.type)
+            kind = enum_name(peer_pb2.ChangeNotificationType, change.type)
             print(f"{kind:<12} {change.address} {change.name}{tls}", flush=True)
