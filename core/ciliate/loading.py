@@ -104,6 +104,11 @@ def _load_one(name: str, loaded: Loaded) -> Plugin | None:
         return None
     if not plugin.essential:
         loaded.optional.add(name)
+    if (called := getattr(plugin, "name", "")) != name:
+        loaded.refused[name] = (
+            f"{points[0].value} calls itself {called!r}: its `name` must be the entry point's, {name!r}"
+        )
+        return None
     if wrong := _wrong_hooks(plugin):
         loaded.refused[name] = f"breaks the hooks' contract: {wrong}"
         return None

@@ -1,46 +1,39 @@
-"""What an idle node's processes hold, as proportional set size: shared pages are counted once between their users."""
+"""What an idle node's processes hold, as proportional set size: shared pages are counted once between their users.
+
+Measured for what a machine runs (`ciliate node`): the whole, and what each plugin and each process more adds.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from tests.bench import harness
+from tests.bench.idle import IdleNode
 
-if TYPE_CHECKING:
-    from tests.bench.lab import Lab
-
-NOT_OF_A_NODE = ("supervisor", "kubelet", "operator", "relay")
-"""Processes that stand in for a machine's own, or are a cluster's: not on each node, or not Ciliate's."""
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    children = [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-    return [pid, *(one for child in children for one in family(child))]
-
-
-def pss(pid: int) -> int:
-    """Proportional set size of a process, in bytes."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/{pid}/smaps_rollup has no line Pss")
+Placement = Mapping[str, Sequence[str]]
+WHOLE = ("ipam", "cni", "policy", "hubble")
+STEPS: tuple[tuple[str, Sequence[str], Placement], ...] = (
+    ("nothing but the core", (), {"agent": ()}),
+    ("plugin ipam", WHOLE[:1], {}),
+    ("plugin cni", WHOLE[:2], {}),
+    ("plugin policy", WHOLE[:3], {}),
+    ("process hubble", WHOLE, {}),
+    ("an empty process", (*WHOLE, "spare"), {}),
+    ("a third party's process", (*WHOLE, "spare", "stranger"), {}),
+)
+"""What each step adds to the one before, its plugins, and where configuration places them."""
 
 
-def test_memory_of_an_idle_node(lab: Lab) -> None:
-    """The others of a lab are reported too; the gate is on what would be on a node."""
+def test_memory_of_an_idle_node_and_what_adds_to_it() -> None:
     report = harness.new_report("memory")
-    total = 0.0
-    for name, pid in lab.processes().items():
-        members = [pid] if name == "supervisor" else family(pid)  # that one is everybody's parent
-        own = sum(map(pss, members)) / 1e6
-        counted = name not in NOT_OF_A_NODE
-        total += own if counted else 0
-        report.notes.append(
-            f"{name}: {own:.1f} MB in {len(members)} process(es)" + ("" if counted else ", not counted: of the lab")
-        )
-    report.gates.append(harness.gate("memory MB", harness.Figure(total, total, total)))
+    before = 0.0
+    for number, (what, plugins, processes) in enumerate(STEPS):
+        with IdleNode(130 + number, plugins, processes) as node:
+            sizes = node.sizes()
+        total = sum(sizes.values())
+        shown = ", ".join(f"{name} {size:.1f}" for name, size in sizes.items())
+        report.notes.append(f"{what}: +{total - before:.1f} MB, {total:.1f} MB in all ({shown})")
+        if plugins == WHOLE:
+            report.gates.append(harness.gate("memory MB", harness.Figure(total, total, total)))
+        before = total
     report.check()

@@ -25,7 +25,10 @@ def test_a_node_knows_the_other_nodes_pods_and_addresses(make_lab: Callable[...,
     def objects(*words: str) -> Any:
         return json.loads(lab.ciliate("get", *words, "-o", "json").stdout)
 
-    identity = until(lambda: (objects("cep", "web").get("status") or {}).get("identity"), what="an identity")["id"]
+    def identity_of_web() -> int:
+        return int(objects("cep", "web").get("status", {}).get("identity", {}).get("id", 0))
+
+    identity = until(identity_of_web, what="an identity")
     wanted = {f"{web.ipv4}/32", f"{web.ipv6}/128"}
     until(lambda: wanted <= known().keys(), what="both addresses of the other node's pod")
     spec = objects("ciliumnode", "node2")["spec"]

@@ -24,11 +24,8 @@ class Command(enum.IntEnum):
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_TEST_RUN = 10
-    PROG_GET_FD_BY_ID = 13
-    MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
-    MAP_FREEZE = 22
     MAP_LOOKUP_BATCH = 24
     MAP_LOOKUP_AND_DELETE_BATCH = 25
     MAP_UPDATE_BATCH = 26
@@ -54,7 +51,7 @@ class MapCreate(ctypes.Structure):
 
 
 class Element(ctypes.Structure):
-    """MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY (value: the next key), MAP_FREEZE."""
+    """MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY (value: the next key)."""
 
     _fields_ = [("map_fd", _U32), ("pad", _U32), ("key", _U64), ("value", _U64), ("flags", _U64)]
 
@@ -97,12 +94,6 @@ class Object(ctypes.Structure):
     """OBJ_PIN, OBJ_GET."""
 
     _fields_ = [("pathname", _U64), ("bpf_fd", _U32), ("file_flags", _U32)]
-
-
-class ObjectId(ctypes.Structure):
-    """*_GET_FD_BY_ID."""
-
-    _fields_ = [("id", _U32), ("next_id", _U32), ("open_flags", _U32)]
 
 
 class TestRunAttr(ctypes.Structure):

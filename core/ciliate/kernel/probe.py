@@ -95,12 +95,6 @@ def lacking(features: Iterable[Feature], needed_by: str) -> str:
     return f"kernel {os.uname().release} lacks what {needed_by} needs: {named}" if missing else ""
 
 
-def kernel_version() -> tuple[int, int]:
-    """(major, minor) of the running kernel."""
-    major, minor = os.uname().release.split(".")[:2]
-    return int(major), int("".join(c for c in minor if c.isdigit()))
-
-
 def _in_namespace(action: Callable[[], None]) -> None:
     """Run an action in a new network namespace, in a thread that ends with it."""
     failure: list[KernelError] = []

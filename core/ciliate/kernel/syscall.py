@@ -28,7 +28,7 @@ for _function in (_waiting, _quick):
     _function.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_ulong]
 
 READ_ONLY = 1 << 3
-"""File flag of BPF_OBJ_GET and *_GET_FD_BY_ID (BPF_F_RDONLY)."""
+"""File flag of BPF_OBJ_GET (BPF_F_RDONLY)."""
 ANY, NO_EXIST, EXIST = 0, 1, 2
 """Element flags: write in any case, only a new key, only an existing key."""
 
@@ -58,11 +58,6 @@ def map_create(kind: int, key_size: int, value_size: int, max_entries: int, flag
         call(Command.MAP_CREATE, attribute),
         f"creating map {name} (type {kind}, key {key_size}, value {value_size} bytes, {max_entries} entries)",
     )
-
-
-def map_freeze(fd: int, name: str) -> None:
-    """Refuse all further writes from user space."""
-    _checked(call(Command.MAP_FREEZE, attr.Element(fd)), f"freezing map {name}")
 
 
 def pin(fd: int, path: Path) -> None:
@@ -114,17 +109,6 @@ def link_update(link: int, program: int) -> None:
 def link_detach(link: int) -> None:
     """Detach a link without closing it."""
     _checked(call(Command.LINK_DETACH, attr.LinkUpdate(link)), f"detaching link {link}")
-
-
-def program_by_id(number: int) -> int:
-    """A file descriptor of the program with this id."""
-    return _checked(call(Command.PROG_GET_FD_BY_ID, attr.ObjectId(number)), f"opening the program with id {number}")
-
-
-def map_by_id(number: int, read_only: bool = True) -> int:
-    """A file descriptor of the map with this id."""
-    attribute = attr.ObjectId(number, 0, READ_ONLY if read_only else 0)
-    return _checked(call(Command.MAP_GET_FD_BY_ID, attribute), f"opening the map with id {number}")
 
 
 def query_programs(target: int, attach_type: int) -> Sequence[int]:

@@ -107,7 +107,7 @@ def test_a_field_mask_leaves_only_what_it_names(hubble: Hubble, flows: list[Flow
 def test_our_commands_print_what_the_real_program_prints(
     line: str, real: Hubble, ours: Hubble, flows: list[Flow]
 ) -> None:
-    """Of pods' flows: a drop reason of ours alone has no text there. All fields: its mask lacks some it prints."""
+    """Flows of pods, whole: hubble has no text for our own drop reasons, and its usual mask leaves fields out."""
     whole = " -s --use-default-field-masks=false" if line.startswith("observe") else ""
     theirs, own = (each.run(line + whole).stdout.splitlines() for each in (real, ours))
     assert len(own) > 2

@@ -29,17 +29,25 @@ class BadHook(Plugin):
     @hookimpl
     def ciliate_setup(self, contxt): pass
 class Misspelt(Plugin):
+    name = "misspelt"
     @hookimpl
     def ciliate_setpu(self, context): pass
 class Unmarked(Plugin):
+    name = "unmarked"
     def ciliate_tables(self): return []
 class Here(Plugin):
+    name = "here"
     needs = ("there",)
 class There(Plugin):
+    name = "there"
     needs = ("here",)
 class Operators(Plugin):
+    name = "operators"
     roles = ("operator",)
 class NoPlugin: pass
+class Nameless(Plugin): pass
+class Impostor(Plugin):
+    name = "good"
 class Raises(Plugin):
     def __init__(self): raise RuntimeError("no luck")
 """
@@ -57,6 +65,8 @@ here = strangers:Here
 there = strangers:There
 operators = strangers:Operators
 noplugin = strangers:NoPlugin
+nameless = strangers:Nameless
+impostor = strangers:Impostor
 raises = strangers:Raises
 missing = nowhere:Missing
 [ciliate.ipam]
@@ -83,6 +93,8 @@ def test_bad_plugins_are_refused_by_name_and_good_ones_ordered_by_need() -> None
         "there",
         "operators",
         "noplugin",
+        "nameless",
+        "impostor",
         "raises",
         "missing",
         "none",
@@ -95,6 +107,8 @@ def test_bad_plugins_are_refused_by_name_and_good_ones_ordered_by_need() -> None
     assert "ciliate_tables is not marked by @hookimpl" in loaded.refused["unmarked"]
     assert "circle" in loaded.refused["here"]
     assert "not a subclass" in loaded.refused["noplugin"]
+    assert "calls itself ''" in loaded.refused["nameless"]
+    assert "calls itself 'good'" in loaded.refused["impostor"]
     assert "no luck" in loaded.refused["raises"]
     assert "nowhere" in loaded.refused["missing"]
     assert "is not installed" in loaded.refused["none"]

@@ -109,7 +109,9 @@ async def test_l7_records_of_any_plugin_become_flows_in_the_same_ring() -> None:
         events.emit(L7_RECORDS, http(403, verdict=L7Verdict.DENIED))
         events.emit(L7_RECORDS, dns(source_endpoint=0, source_identity=0))
         events.emit(L7_RECORDS, http(source="nonsense"))
-        await until(lambda: node.requests.malformed == 1)
+        events.emit(L7_RECORDS, http(source_port=70_000, rule_set=-1))
+        events.emit(L7_RECORDS, http(url="\ud800"))
+        await until(lambda: node.requests.malformed == 3)
     rows = node.ring.read(0, 10, 10).flows
     assert rows["kind"].tolist() == [EventType.L7] * 3
     flows = node.messages(rows)
@@ -129,7 +131,7 @@ async def test_l7_records_are_forgotten_with_their_flows() -> None:
                 events.emit(L7_RECORDS, http())
             seen = node.ring.seen
             await until(lambda seen=seen: node.ring.seen == seen + 1000)
-    assert len(node.tables.l7) <= len(node.ring.rows())
+        await until(lambda: len(node.tables.l7) <= len(node.ring.rows()))
     oldest, newest = (node.ring.read(place, node.ring.seen, 1).flows for place in (node.ring.left, node.ring.seen - 1))
     assert [flow.l7.http.method for rows in (oldest, newest) for flow in node.messages(rows)] == ["GET", "GET"]
     gone = newest.copy()

@@ -81,13 +81,17 @@ class Installation:
             await self._delete_all(kind, say)
         await self._take_back_conditions(say)
         if definitions:
-            for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION, None):
-                if obj["spec"]["group"] == "cilium.io":
-                    await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
+            await self.remove_definitions(say)
         leases = [lease["metadata"]["name"] for lease in await self._list(LEASE.only("metadata.name"), self._namespace)]
         reports = [(LEASE, name, self._namespace) for name in leases if name.startswith(PREFIX)]
         for kind, name, namespace in [*reports, *self._rest(choices)]:
             await self._delete(kind, name, say, namespace)
+
+    async def remove_definitions(self, say: Say) -> None:
+        """Take the kinds of cilium.io away, and so all objects of them. Raises StoreError."""
+        for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION.only("spec.group"), None):
+            if obj["spec"]["group"] == "cilium.io":
+                await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
 
     def _rest(self, choices: Choices) -> list[tuple[Kind, str, str]]:
         """(kind, name, namespace) of what is installed beside workloads, bindings first, settings last."""
@@ -157,7 +161,7 @@ class Installation:
     async def _apply(self, obj: Object, say: Say) -> None:
         before = await self._get(_kind(obj), obj["metadata"]["name"])
         after = await self._store.apply(obj, OWNER)
-        done = "created" if before is None else "configured" if _revision(before) != _revision(after) else "unchanged"
+        done = "created" if before is None else "unchanged" if _said(before) == _said(after) else "configured"
         say(f"{obj['kind'].lower()}/{obj['metadata']['name']} {done}")
 
     async def _delete(self, kind: Kind, name: str, say: Say, namespace: str | None = None) -> None:
@@ -240,8 +244,10 @@ def _kind(obj: Object) -> Kind:
     return next(k for k in (*kinds.INSTALLED, NAMESPACE) if k.kind == obj["kind"])
 
 
-def _revision(obj: Object) -> str:
-    return str(obj["metadata"].get("resourceVersion", ""))
+def _said(obj: Object) -> Object:
+    """What an object says, without what the API server and controllers note in it."""
+    meta = {part: obj["metadata"].get(part) for part in ("labels", "annotations")}
+    return {**{part: value for part, value in obj.items() if part != "status"}, "metadata": meta}
 
 
 async def count_nodes(store: Store) -> int:

@@ -90,7 +90,10 @@ def _daemon_set(choices: Choices, checked: Checked) -> Object:
 
 
 def _process(process: str, port: int) -> Object:
-    (container,) = _load("process.yaml")
+    container, of_agent = _load("process.yaml")
+    if process == "agent":
+        container["volumeMounts"] += of_agent.pop("volumeMounts")
+        container.update(of_agent)
     words = [process] if process == "agent" else ["run", process]
     container.update(name=process, args=["ciliate", *words])
     _listen(container, port)
