@@ -7,13 +7,13 @@ from tests.kubernetes.installation import SYSTEM, Installation, pod, traces
 
 def objects(installation: Installation) -> set[str]:
     """Names of what an installation consists of, and of the state that agents and operators keep."""
-    kinds = "daemonsets,deployments,configmaps,serviceaccounts,roles,rolebindings,leases"
+    kinds = "daemonsets,deployments,configmaps,serviceaccounts,roles,rolebindings,leases,secrets"
     names = installation.kubectl("get", kinds, "-n", SYSTEM, "-o", "name").split()
     names += installation.kubectl(
         "get", "clusterroles,clusterrolebindings,ciliumnodes,ciliumidentities", "-o", "name"
     ).split()
     names += installation.kubectl("get", "cep", "-A", "-o", "name").split()
-    return {name for name in names if "cili" in name}
+    return {name for name in names if "cili" in name or "hubble" in name} - {"secret/cilium-ca"}
 
 
 def test_nodes_and_cluster_are_as_they_were_and_can_be_installed_again(

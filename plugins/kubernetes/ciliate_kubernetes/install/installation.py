@@ -23,7 +23,9 @@ OWNER = "install"
 _IS_UP = "CiliumIsUp"
 """Reason of the condition NetworkUnavailable that the operator sets."""
 AGENT, OPERATOR, CLEANUP = "ciliate", "ciliate-operator", "ciliate-cleanup"
-_LEDGER = "ciliate-ipam"
+_LEDGER, _CA = "ciliate-ipam", "cilium-ca"
+_CERTIFICATES = {"app.kubernetes.io/managed-by": "ciliate"}
+"""Labels of Secrets that the operator has made."""
 _POLL = 0.25
 Say = Callable[[str], None]
 
@@ -82,9 +84,7 @@ class Installation:
         await self._take_back_conditions(say)
         if definitions:
             await self.remove_definitions(say)
-        leases = [lease["metadata"]["name"] for lease in await self._list(LEASE.only("metadata.name"), self._namespace)]
-        reports = [(LEASE, name, self._namespace) for name in leases if name.startswith(PREFIX)]
-        for kind, name, namespace in [*reports, *self._rest(choices)]:
+        for kind, name, namespace in [*await self._made_by_processes(), *self._rest(choices)]:
             await self._delete(kind, name, say, namespace)
 
     async def remove_definitions(self, say: Say) -> None:
@@ -92,6 +92,17 @@ class Installation:
         for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION.only("spec.group"), None):
             if obj["spec"]["group"] == "cilium.io":
                 await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
+
+    async def _made_by_processes(self) -> list[tuple[Kind, str, str]]:
+        """(kind, name, namespace) of nodes' reports and of certificates; a CA may be the user's, and stays."""
+        leases = await self._list(LEASE.only("metadata.name"), self._namespace)
+        secrets = (
+            await self._store.list(kinds.SECRET.only("metadata.name"), self._namespace, None, _CERTIFICATES)
+        ).items
+        names = [(LEASE, lease["metadata"]["name"]) for lease in leases]
+        found = [(kind, name) for kind, name in names if name.startswith(PREFIX)]
+        found += [(kinds.SECRET, secret["metadata"]["name"]) for secret in secrets]
+        return [(kind, name, self._namespace) for kind, name in found if name != _CA]
 
     def _rest(self, choices: Choices) -> list[tuple[Kind, str, str]]:
         """(kind, name, namespace) of what is installed beside workloads, bindings first, settings last."""
