@@ -170,7 +170,7 @@ class Installation:
             await asyncio.sleep(_POLL)
 
     async def _apply(self, obj: Object, say: Say) -> None:
-        before = await self._get(_kind(obj), obj["metadata"]["name"])
+        before = await self._get(_kind(obj), obj["metadata"]["name"], obj["metadata"].get("namespace", ""))
         after = await self._store.apply(obj, OWNER)
         done = "created" if before is None else "unchanged" if _said(before) == _said(after) else "configured"
         say(f"{obj['kind'].lower()}/{obj['metadata']['name']} {done}")
@@ -197,9 +197,9 @@ class Installation:
         except MissingKindError:
             return []
 
-    async def _get(self, kind: Kind, name: str) -> Object | None:
+    async def _get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         try:
-            return await self._store.get(kind, name, self._namespace if kind.namespaced else "")
+            return await self._store.get(kind, name, (namespace or self._namespace) if kind.namespaced else "")
         except NotFoundError:
             return None
 
