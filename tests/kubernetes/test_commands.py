@@ -105,6 +105,21 @@ def test_enabling_what_is_enabled_is_fine(installation: Installation) -> None:
     assert {row["name"]: row["state"] for row in rows}["policy"] == "enabled"
 
 
+def test_a_plugin_with_a_process_of_its_own_comes_and_goes_with_its_container(installation: Installation) -> None:
+    def containers() -> list[str]:
+        agents = installation.kubectl.json("get", "daemonset", "ciliate", "-n", SYSTEM)
+        return [container["name"] for container in agents["spec"]["template"]["spec"]["containers"]]
+
+    assert containers() == ["agent", "hubble"]
+    installation.ciliate("plugins", "disable", "hubble")
+    try:
+        assert containers() == ["agent"]
+    finally:
+        installation.ciliate("plugins", "enable", "hubble")
+    assert containers() == ["agent", "hubble"]
+    installation.ciliate("status", "--wait", "--wait-duration", "60s")
+
+
 def test_installing_again_changes_nothing_and_keeps_settings(installation: Installation) -> None:
     before, settings = workloads(installation), installation.ciliate("config", "view").stdout
     assert "policy.identity_gc_interval" in settings

@@ -15,6 +15,7 @@ from ciliate.model.policy_report import PREFIX
 from ciliate.store import ConflictError, Kind, MissingKindError, NotFoundError, Object, Store, object_key
 
 from ciliate_kubernetes.install import kinds
+from ciliate_kubernetes.install.pods import is_ready, why
 from ciliate_kubernetes.install.rendering import Choices, cleanup, config_map, render, rights, workloads
 from ciliate_kubernetes.install.settings import CONFIG_MAP_NAME, Checked
 
@@ -121,7 +122,7 @@ class Installation:
             await self._until(deadline, "nodes are put back", self._cleaned)
         except TimeoutError:
             lacking = [
-                f"{pod['spec'].get('nodeName')}: {_why(pod)}" for pod in await self._pods(CLEANUP) if not is_ready(pod)
+                f"{pod['spec'].get('nodeName')}: {why(pod)}" for pod in await self._pods(CLEANUP) if not is_ready(pod)
             ]
             raise InstallError(
                 f"these nodes are not put back: {'; '.join(lacking)}. The DaemonSet {CLEANUP} goes on trying; run"
@@ -202,34 +203,6 @@ class Installation:
             return await self._store.get(kind, name, (namespace or self._namespace) if kind.namespaced else "")
         except NotFoundError:
             return None
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether a pod's condition Ready is true."""
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _why(pod: Object) -> str:
-    """Why a pod is not ready, from its containers."""
-    return "; ".join(problems_of(pod)) or str((pod.get("status") or {}).get("phase", "unknown"))
-
-
-def problems_of(pod: Object) -> list[str]:
-    """What a pod's status says is wrong with it."""
-    status = pod.get("status") or {}
-    found = []
-    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        for name in ("waiting", "terminated"):
-            state = (container.get("state") or {}).get(name)
-            if state and state.get("exitCode") != 0:
-                last = ((container.get("lastState") or {}).get("terminated") or {}).get("message", "")
-                said = state.get("message") or last
-                reason = state.get("reason", name)
-                lines = said.strip().splitlines()
-                found.append(f"container {container['name']}: {reason}{f': {lines[-1]}' if lines else ''}")
-    unscheduled = [c for c in status.get("conditions") or () if c["type"] == "PodScheduled" and c["status"] != "True"]
-    return found + [f"not scheduled: {c.get('message', c.get('reason', ''))}" for c in unscheduled]
 
 
 def _choices(namespace: str, agents: Mapping[str, Any], operator: Mapping[str, Any]) -> Choices:
