@@ -6,6 +6,7 @@ by name, and the others go on.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -97,7 +98,8 @@ def _load_one(name: str, loaded: Loaded) -> Plugin | None:
         made = load_driver(GROUP, name)
         plugin = made()
     except Exception as error:  # a stranger's module may raise anything
-        loaded.refused[name] = f"can't be imported from {points[0].value}: {type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {error}{_where(error)}"
+        loaded.refused[name] = f"can't be imported from {points[0].value}: {problem}"
         return None
     if not isinstance(plugin, Plugin):
         loaded.refused[name] = f"{points[0].value} is not a subclass of ciliate.plugin.Plugin"
@@ -113,6 +115,12 @@ def _load_one(name: str, loaded: Loaded) -> Plugin | None:
         loaded.refused[name] = f"breaks the hooks' contract: {wrong}"
         return None
     return plugin
+
+
+def _where(error: Exception) -> str:
+    """File and line of an exception, for its message."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def _wrong_hooks(plugin: Plugin) -> str:

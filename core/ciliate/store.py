@@ -11,9 +11,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ciliate.backoff import Backoff
+
+if TYPE_CHECKING:
+    from ciliate.metrics import Metrics
 
 Object = dict[str, Any]
 Selection = Mapping[str, str]
@@ -193,6 +196,9 @@ class Store(Protocol):
 
     async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> Object:
         """Delete, or, while there are finalizers, set deletionTimestamp. Raises NotFoundError, ConflictError (uid)."""
+
+    def observe(self, metrics: Metrics) -> None:
+        """Count in a process's metrics what is asked of the store, if that is worth a metric."""
 
     def problems(self) -> tuple[str, ...]:
         """What the store can't do at present and goes on trying, a sentence each; empty: all is well."""

@@ -105,7 +105,7 @@ class LargeCluster:
 
     def api(self, path: str) -> Any:
         """GET from the agent."""
-        with Client(self.folder / "run" / "agent.sock") as client:
+        with Client(self.socket) as client:
             return client.get(path)
 
     def seconds(self) -> float:
@@ -119,20 +119,16 @@ class LargeCluster:
         lines = [line for line in self.api("/metrics").splitlines() if line.startswith(prefix)]
         return {float(line[len(prefix) :].partition('"')[0]): float(line.rpartition(" ")[2]) for line in lines}
 
-    def run_inside(self, module: str, *words: str) -> None:
-        """Run a module of the tests where the API server can be reached."""
-        command = [
-            "nice",
-            "-n",
-            "5",
-            *self._node.enter,
-            sys.executable,
-            "-m",
-            module,
-            str(self.plane.kubeconfig),
-            *words,
-        ]
-        subprocess.run(command, check=True, cwd=ROOT, timeout=300)
+    @property
+    def socket(self) -> Path:
+        """Of the agent's API."""
+        return self.folder / "run" / "agent.sock"
+
+    def run_inside(self, module: str, *words: str) -> str:
+        """What a module of the tests prints, run where the API server can be reached."""
+        command = [*self._node.enter, sys.executable, "-m", module, str(self.plane.kubeconfig), *words]
+        niced = ["nice", "-n", "5", *command]
+        return subprocess.run(niced, check=True, cwd=ROOT, timeout=300, stdout=subprocess.PIPE, text=True).stdout
 
     def until(self, what: str, condition: Callable[[], object], limit: float = 60.0) -> float:
         """Wait for a condition; how many seconds that took."""

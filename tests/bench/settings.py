@@ -92,6 +92,7 @@ BUDGETS = {
         Budget("kubernetes agent MB", 150, Sense.AT_MOST, 0),
         Budget("kubernetes agent cpu %", 5, Sense.AT_MOST, KUBERNETES_SLACK),
         Budget("kubernetes agent lag p99 ms", 20, Sense.AT_MOST, KUBERNETES_SLACK),
+        Budget("kubernetes policy p50 ms", 50, Sense.AT_MOST, KUBERNETES_SLACK),
         Budget("bare of bare, low", 0.97, Sense.AT_LEAST, 0),
         Budget("bare of bare, high", 1.03, Sense.AT_MOST, 0),
     )

@@ -76,9 +76,10 @@ def report_nodes(cluster: str, run_dirs: Mapping[str, Path]) -> Report:
 
 
 def problems_of(component: str, where: str, status: Mapping[str, Any]) -> list[Problem]:
-    """What a process says is wrong (the answer of its route /status)."""
+    """What a process says is wrong (the answer of its route /status); by which it is degraded only, is a warning."""
     return [
-        Problem(component=component, where=where, text=f"{plugin}: {reason}")
-        for plugin, reasons in status["reasons"].items()
+        Problem(component=component, where=where, text=f"{plugin}: {reason}", level=level)
+        for level, kind in (("error", "reasons"), ("warning", "degraded"))
+        for plugin, reasons in status.get(kind, {}).items()
         for reason in reasons
     ]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ciliate.model.base import IPNetwork
-from pyroute2 import IPRoute
 
 OWN_DEVICES = ("ciliate_", "lxc")
 """Beginnings of the names of devices that Ciliate makes."""
@@ -31,10 +30,12 @@ class HostNetwork:
 
 
 def read_host_networks() -> list[HostNetwork]:
-    """Routes but default ones, and addresses, of this network namespace, without Ciliate's own. For the worker.
+    """Routes but default ones, and addresses, of this network namespace, without Ciliate's own. For a thread.
 
     Addresses of devices with a default route come first.
     """
+    from pyroute2 import IPRoute  # 160 modules: not while a starting agent has more urgent work
+
     with IPRoute() as netlink:
         devices = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in netlink.get_links()}
         routes = list(netlink.get_routes())

@@ -13,7 +13,7 @@ from ciliate.backoff import Backoff
 from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
 from ciliate.loading import load_driver
-from ciliate.model.ipam import ADDRESSES, NODE_RANGES, Ipam, IpamDriver, NotReadyError, PodRange
+from ciliate.model.ipam import ADDRESSES, NODE_RANGES, Ipam, IpamDriver, NotReadyError
 from ciliate.model.kinds import CILIUM_NODE
 from ciliate.plugin import Plugin
 from ciliate.store import Kind, Object, UnavailableError, follow
@@ -28,6 +28,8 @@ from ciliate_ipam.ledger import CONFIG_MAP
 
 _ADDRESSES_EVERY = 30.0
 """Seconds between two looks at this machine's addresses."""
+_AFTER_THE_OTHERS = 2.0
+"""Seconds that a restarted agent waits with the first: until then it has more urgent work."""
 _ANEW_EVERY = 10
 """Looks after which they are written though they are the same: somebody may have edited the object."""
 
@@ -54,6 +56,7 @@ class IpamPlugin(Plugin):
         self._context = context
         self._driver: IpamDriver = load_driver("ciliate.ipam", context.config.mode)(context)
         self._allocator: Allocator | None = None
+        self._overlapping: set[str] = set()  # ranges of which the log says so
         self._published: Object | None = None
         if context.node.role == "operator":
             context.lead("ranges", self._driver.operate)
@@ -89,35 +92,38 @@ class IpamPlugin(Plugin):
         try:
             async with aclosing(self._driver.ranges()) as given:  # type: ignore[type-var]
                 async for ranges in given:
-                    await self._refuse_overlaps(ranges)
+                    used = {r.cidr for r in self._allocator.ranges()}
+                    wanted = {r.cidr for r in ranges}
+                    if wanted - used:
+                        await self._refuse_overlaps(wanted - used)
                     self._allocator.adopt(ranges)
                     self._node_ranges.complete()
-                    await self._publish()
+                    if wanted != used:
+                        await self._publish()
                     self._context.health.ready("ranges")
         except Exception as error:
             self._allocator.reason = str(error)
             self._context.health.not_ready(str(error), "ranges")
             raise
 
-    async def _refuse_overlaps(self, ranges: list[PodRange]) -> None:
+    async def _refuse_overlaps(self, ranges: set[str]) -> None:
         """Look before a range is used for the first time. Raises NotReadyError."""
-        assert self._allocator is not None
-        used = {r.cidr for r in self._allocator.ranges()}
-        host = await self._context.worker.call(read_host_networks)
-        for cidr in (r.cidr for r in ranges):
-            found = overlaps(cidr, host, self._allowed)
-            if found and cidr in used:
-                self._context.log.warning("pod range in use overlaps", range=cidr, with_=", ".join(map(str, found)))
-            elif found:
+        host = await asyncio.to_thread(read_host_networks)
+        for cidr in sorted(ranges):
+            if found := overlaps(cidr, host, self._allowed):
                 raise NotReadyError(
                     f"pod range {cidr} overlaps with this machine's {', '.join(map(str, found))}: choose other"
                     " ranges under `ipam:`, or, if it does no harm, list the prefix in ipam.allow_overlap"
                 )
 
     async def _publish(self, anew: bool = False) -> None:
-        """Say what this node is, if that has changed, or `anew`."""
+        """Say what this node is, if that has changed, or `anew`; and what its ranges overlap with by now."""
         assert self._allocator is not None
-        host = await self._context.worker.call(read_host_networks)
+        host = await asyncio.to_thread(read_host_networks)
+        for cidr in (r.cidr for r in self._allocator.ranges()):
+            if (found := overlaps(cidr, host, self._allowed)) and cidr not in self._overlapping:
+                self._context.log.warning("pod range in use overlaps", range=cidr, with_=", ".join(map(str, found)))
+                self._overlapping.add(cidr)
         self._published = await node_object.publish(
             self._context.store,
             self._context.node.name,
@@ -136,7 +142,9 @@ class IpamPlugin(Plugin):
                     await self._publish(anew=True)
 
     async def _publish_often(self) -> None:
-        """Make this node's object, and keep its addresses true."""
+        """Make this node's object, and keep its addresses true. After a restart that is no hurry, and others have."""
+        if self._allocator is not None and self._allocator.ranges():
+            await asyncio.sleep(_AFTER_THE_OTHERS)
         backoff = Backoff(0.5, 5.0)
         for count in itertools.count():
             try:

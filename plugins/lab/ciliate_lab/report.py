@@ -21,6 +21,8 @@ from ciliate_lab.place import LabError, LabNode, LabPlace
 from ciliate_lab.supervisor import RunningProcess, read_running
 
 POLL = 0.05
+HOPELESS = 3
+"""Starts again after which a process that has ended will not come up: its configuration is refused, for instance."""
 DEFAULT_PORTS = {"hubble": 4244, "relay": 4245}
 _NO_SUPERVISOR = "the supervisor does not run: processes that end stay ended; `ciliate lab up --name {}` starts it anew"
 
@@ -71,11 +73,14 @@ def wait_ready(lab: LabPlace, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         status = lab_status(lab)
+        if refusing := [process for process in status["processes"] if process["refused"]]:
+            lines = [f"  - {name}: {reason}" for p in refusing for name, reason in p["refused"].items()]
+            why = "\n".join(dict.fromkeys(lines))
+            raise LabError(f"plugins are refused:\n{why}{_said(refusing)}")
         if status["ready"]:
             return
-        if refusing := [process for process in status["processes"] if process["refused"]]:
-            why = "\n".join(f"  - {name}: {reason}" for p in refusing for name, reason in p["refused"].items())
-            raise LabError(f"plugins are refused:\n{why}{_said(refusing)}")
+        if ended := [p for p in status["processes"] if not p["pid"] and p["restarts"] >= HOPELESS]:
+            raise LabError(f"{', '.join(_name(p) for p in ended)} ends as soon as it is started:{_said(ended)}")
         if time.monotonic() > deadline:
             reasons = "\n".join(f"  - {reason}" for reason in status["reasons"])
             raise LabError(f"not ready after {timeout:g} s:\n{reasons}{_said(status['processes'])}")
@@ -93,10 +98,15 @@ def tail(path: Path, lines: int) -> list[str]:
 def _said(processes: list[dict[str, Any]]) -> str:
     parts = []
     for process in processes:
-        if process["reasons"]:
-            said = "\n".join(f"    {line}" for line in tail(Path(process["log"]), 12))
-            parts.append(f"\n  {process['node'] or 'lab'}/{process['name']} said last ({process['log']}):\n{said}")
+        if process["reasons"] or process["degraded"]:
+            lines = dict.fromkeys(tail(Path(process["log"]), 20))  # what is started again and again repeats itself
+            said = "\n".join(f"    {line}" for line in lines)
+            parts.append(f"\n  {_name(process)} said last ({process['log']}):\n{said}")
     return "".join(parts)
+
+
+def _name(process: dict[str, Any]) -> str:
+    return f"{process['node'] or 'lab'}/{process['name']}"
 
 
 def _process(state: RunningProcess) -> dict[str, Any]:

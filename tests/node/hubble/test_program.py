@@ -121,7 +121,10 @@ def test_our_json_is_that_of_the_real_program(real: Hubble, ours: Hubble, flows:
     assert ours.flows("--all") == real.flows("--all")
 
 
-def test_by_default_our_commands_find_the_relay_of_the_lab(cluster: Cluster, flows: list[Flow]) -> None:
+def test_by_default_our_commands_find_the_relay_of_the_lab(
+    cluster: Cluster, flows: list[Flow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HUBBLE_SERVER", raising=False)
     status = cluster.lab.ciliate("hubble", "status").stdout
     assert status.startswith(f"Healthcheck (via unix://{cluster.lab.place.relay_socket}): Ok")
     shown = cluster.lab.ciliate("hubble", "observe", "--rule", "--verdict", "DROPPED", "--to-port", "80").stdout

@@ -67,6 +67,18 @@ async def test_every_record_of_a_batch_becomes_its_flows_and_sinks_see_them_all(
     assert together["source_end"].tolist() == expected["source_end"].tolist()
 
 
+async def test_records_of_a_drain_of_another_version_are_flows_by_what_both_know() -> None:
+    node, batches = Node(), Batches(8192)
+    other = np.dtype([("protocol", "u1"), ("kind", "u1"), ("shape", "<u8"), ("destination_port", "<u4")])
+    records = np.zeros(3, other)
+    records["kind"], records["protocol"], records["destination_port"] = EventType.TRACE, 17, 53
+    async with running(node.ingest.follow_batches(batches)):
+        batches.hand_out(records)
+        await until(lambda: node.ring.seen == 3)
+    flows = node.messages(node.ring.read(0, 3, 3).flows)
+    assert [flow.l4.UDP.destination_port for flow in flows] == [53] * 3
+
+
 async def test_losses_are_counted_by_where_they_happen_and_no_flow_stands_for_them() -> None:
     node, batches = Node(HubbleConfig(event_queue_size=BATCH, lost_event_send_interval=0.05)), Batches(8192)
     kernel = 1000

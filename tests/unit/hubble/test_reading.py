@@ -188,6 +188,7 @@ async def test_a_follower_that_is_too_slow_is_told_how_much_it_lost() -> None:
         reader.put(size + 100)
         found = await take(messages, size + 1)
         assert found == [f"{LossSource.HUBBLE_RING_BUFFER}:100", *range(101, size + 101)]
+    assert reader.node.losses.totals[LossSource.HUBBLE_RING_BUFFER] == 100
 
 
 async def test_losses_of_a_slow_follower_are_told_once_an_interval_and_in_the_end() -> None:
@@ -289,3 +290,5 @@ async def test_times_before_the_epoch_are_times() -> None:
     reader = Reader(3)
     assert await reader.read(Span(since=-5)) == [0, 1, 2]
     assert await reader.read(Span(until=-5)) == []
+    assert await reader.read(Span(since=2**93)) == []
+    assert await reader.read(Span(until=2**93)) == [0, 1, 2]

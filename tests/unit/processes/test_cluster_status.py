@@ -19,7 +19,7 @@ from ciliate_node.cluster.status import render, seconds
 @pytest.mark.skipif(os.geteuid() != 0, reason="no root: the API socket answers root only")
 async def test_each_nodes_processes_are_asked_and_the_dead_are_named(tmp_path: Path) -> None:
     async def status(_: Request) -> Any:
-        return {"ready": False, "reasons": {"cni": ["no pod range yet"]}}
+        return {"ready": False, "reasons": {"cni": ["no pod range yet"]}, "degraded": {"zoo": ["no water"]}}
 
     server = ApiServer(tmp_path / "agent.sock")
     server.add([Route("GET", "/status", status, "Status.")])
@@ -35,8 +35,9 @@ async def test_each_nodes_processes_are_asked_and_the_dead_are_named(tmp_path: P
         ("agent", 1, 1, 0),
         ("hubble", 1, 0, 0),
     ]
-    told = {p.where: p.text for p in report.problems}
+    told = {p.where: p.text for p in report.problems if p.level == "error"}
     assert told["n1/agent"] == "cni: no pod range yet"
+    assert [(p.where, p.text) for p in report.problems if p.level == "warning"] == [("n1/agent", "zoo: no water")]
     assert "is the process running" in told["n1/hubble"]
     assert "no process has run" in told["n2"]
 

@@ -114,6 +114,7 @@ class Reading:
         read = self._ring.read(place, stop, self._matcher.rows)
         if read.lost:
             self._overtaken.add(read.lost, time.time_ns())
+            self._kept.losses.count(LossSource.HUBBLE_RING_BUFFER, read.lost)
         found += self._told_overtaken(place)
         rows, last = self._chosen(read.flows)
         after = read.next if last is None else read.next - len(read.flows) + last + 1
