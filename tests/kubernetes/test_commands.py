@@ -135,6 +135,19 @@ def test_versions_are_those_that_run(installation: Installation) -> None:
     assert len(installation.ciliate("version", "--client").stdout.splitlines()) == 1
 
 
+def test_who_may_not_execute_in_pods_is_told_so(installation: Installation) -> None:
+    plane = installation.cluster.control_plane
+    viewer = plane.authority.kubeconfig(plane.url, "viewer", ["viewers"])
+    words = ("create", "clusterrolebinding", "viewers", "--clusterrole=view", "--group=viewers")
+    installation.kubectl(*words)
+    try:
+        done = installation.ciliate("plugins", "--kubeconfig", str(viewer), check=False)
+        assert done.returncode == 1
+        assert 'User "viewer" cannot' in done.stderr and "pods/exec" in done.stderr
+    finally:
+        installation.kubectl("delete", "clusterrolebinding", "viewers")
+
+
 def test_apply_waits_until_every_node_enforces(installation: Installation) -> None:
     here: dict[str, Any] = {"nodeName": installation.cluster.nodes[0].name}
     policy = {
