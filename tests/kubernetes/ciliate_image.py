@@ -20,7 +20,7 @@ from tests.kubernetes.images import Layer, add_busybox, write_archive
 
 NAME = f"docker.io/library/{IMAGE}"
 ROOT = Path(__file__).resolve().parents[2]
-_ROOMS = ("cni", "hubble", "ipam", "kubernetes", "node", "objects", "policy")
+ROOMS = ("cni", "hubble", "ipam", "kubernetes", "node", "objects", "policy")
 _LOADER = next(Path("/lib64").glob("ld-linux-*.so.*"))
 _HOME = "opt/ciliate"
 _SITE = f"{_HOME}/lib/python3.11/site-packages"
@@ -77,7 +77,7 @@ def _add_python(layer: Layer, libraries: set[Path]) -> None:
 def _site_packages() -> Iterator[tuple[Path, str]]:
     """Files of our distributions and of all that they require: (where it is, its name in the image)."""
     seen: dict[str, Distribution] = {}
-    for room in ("ciliate", *(f"ciliate-{room}" for room in _ROOMS)):
+    for room in ("ciliate", *(f"ciliate-{room}" for room in ROOMS)):
         _require(room, seen)
     for name, found in sorted(seen.items()):
         for file in found.files or ():
