@@ -54,9 +54,10 @@ class Installation:
         found = await self._get(kinds.CONFIG_MAP, CONFIG_MAP_NAME)
         agents = await self._get(kinds.DAEMON_SET, AGENT)
         operator = await self._get(kinds.DEPLOYMENT, OPERATOR)
-        if not (found or agents or operator):
+        removing = await self._get(kinds.DAEMON_SET, CLEANUP)  # of an uninstall that did not come to its end
+        if not (found or agents or operator or removing):
             return None
-        choices = _choices(self._namespace, agents or {}, operator or {})
+        choices = _choices(self._namespace, agents or removing or {}, operator or {})
         return Installed(settings=dict((found or {}).get("data") or {}), choices=choices)
 
     async def apply(self, choices: Choices, checked: Checked, say: Say) -> None:
