@@ -37,14 +37,14 @@ test: setup bpf shim check ## everything; what this machine can't run is skipped
 bench: setup bpf shim ## all budgets, in full, with figures
 	@CILIATE_BENCH=full $(BIN)/pytest -q -s tests/bench $(ARGS)
 
-demo: setup bpf shim ## a lab, a three-tier application, policies, and an agent killed under traffic; under 3 minutes
+demo: setup bpf shim ## a lab, a three-tier application, policies, an agent killed under traffic, and all its flows; under 3 minutes
 	@$(BIN)/python -m ciliate_lab.demo
 
 proto: setup ## what plugins/hubble's .proto files come to in Python
 	@scripts/proto
 
 manifests: setup ## what deploy/ciliate.yaml is: an installation with nothing chosen
-	@{ echo "# Made by \`make manifests\`: what \`ciliate install --dry-run\` prints."; $(BIN)/ciliate install --dry-run; } > deploy/ciliate.yaml
+	@{ echo "# Made by \`make manifests\`: what \`ciliate install --dry-run\` prints."; $(BIN)/ciliate install --dry-run; } > deploy/.ciliate.yaml && mv deploy/.ciliate.yaml deploy/ciliate.yaml || { rm -f deploy/.ciliate.yaml; false; }
 
 lock: setup ## pin what the rooms depend on, with hashes, into constraints.txt
 	@scripts/lock

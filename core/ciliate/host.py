@@ -120,6 +120,7 @@ class Host:
         self.watch = LoopWatch(asyncio.get_running_loop(), packages)
         self.maps = MapRegistry(self.place.bpffs)
         self.store = open_store(self.config, self.kinds())
+        self.store.observe(self.metrics)
         self.recorder = Recorder(self.store, f"ciliate-{self.place.process}", self.place.name)
         if self.place.role == OPERATOR:
             name = candidate(self.place.run_dir, self.place.process)

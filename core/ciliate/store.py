@@ -11,9 +11,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ciliate.backoff import Backoff
+
+if TYPE_CHECKING:
+    from ciliate.metrics import Metrics
 
 Object = dict[str, Any]
 Selection = Mapping[str, str]
@@ -194,6 +197,9 @@ class Store(Protocol):
     async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> Object:
         """Delete, or, while there are finalizers, set deletionTimestamp. Raises NotFoundError, ConflictError (uid)."""
 
+    def observe(self, metrics: Metrics) -> None:
+        """Count in a process's metrics what is asked of the store, if that is worth a metric."""
+
     def problems(self) -> tuple[str, ...]:
         """What the store can't do at present and goes on trying, a sentence each; empty: all is well."""
 
@@ -244,12 +250,14 @@ async def follow(
                         yield ObjectChanges(pending, complete=complete)
                     pending, revision = _unknown(known, page.items, seen), page.revision
                     seen.difference_update(page.gone)
+                    del page  # else all of the last one stays in memory until the list is read again
             gone = [key for key in known if key not in seen]
             for key in gone:
                 del known[key]
             if pending or gone or not complete:
                 yield ObjectChanges(pending, gone)
             complete, pending, began = True, [], time.monotonic()
+            del seen, gone
             async with aclosing(store.watch(kind, revision, namespace, fields, labels)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if (changes := _change(known, event)) is not None:

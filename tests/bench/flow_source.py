@@ -1,6 +1,7 @@
 """A node's drain, as far as its readers know: `python -m tests.bench.flow_source RUN_DIR`, told what to write by lines.
 
-A line `RATE COUNT` has it write so many records at so many a second into the shared ring, then say `done SECONDS`.
+A line `RATE COUNT KIND` has it write so many records at so many a second into the shared ring, then say `done SECONDS`.
+KIND is mixed, as flows.one_in_a_hundred makes them, or traces, of which each is one flow.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ SLOTS = 32_768
 def main() -> None:
     """Write what lines say, until there are no more."""
     path = ring_path(Path(sys.argv[1]))
-    records = flows.one_in_a_hundred(100_000)
-    writer = RingWriter(path, records.dtype, SLOTS)
+    kinds = {"mixed": flows.one_in_a_hundred(100_000), "traces": flows.traces(100_000)}
+    writer = RingWriter(path, kinds["mixed"].dtype, SLOTS)
     try:
         print("ready", flush=True)
         for line in sys.stdin:
-            rate, count = map(int, line.split())
-            print(f"done {_write(writer, records, rate, count):.3f}", flush=True)
+            rate, count, kind = line.split()
+            print(f"done {_write(writer, kinds[kind], int(rate), int(count)):.3f}", flush=True)
     finally:
         path.unlink(missing_ok=True)
 

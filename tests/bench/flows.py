@@ -144,3 +144,10 @@ def one_in_a_hundred(count: int) -> Records:
     chosen["source_endpoint"], chosen["source_identity"] = WANTED, local_identity(WANTED)
     chosen["source"] = _packed([f"10.0.0.{WANTED}"])[0]
     return made
+
+
+def traces(count: int) -> Records:
+    """Records of which each is one flow."""
+    made = records(count)
+    made["kind"], made["reason"], made["direction"] = EventKind.TRACE, 0, 2
+    return made

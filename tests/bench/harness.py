@@ -191,8 +191,8 @@ class Comparison:
         )
 
 
-def compare(bench: Bench, base: Link, variants: Sequence[Link], workload: Workload) -> Comparison:
-    """Measure all variants against the base by the plan of CILIATE_BENCH."""
+def compare(bench: Bench, base: Link, variants: Sequence[Link], workload: Workload, times: int = 1) -> Comparison:
+    """Measure all variants against the base by the plan of CILIATE_BENCH, with so many times its pairs."""
     plan = settings.plan()
     order = random.Random(settings.SEED)
     taken: dict[str, list[Sample]] = {link.name: [] for link in variants}
@@ -201,7 +201,7 @@ def compare(bench: Bench, base: Link, variants: Sequence[Link], workload: Worklo
         bench.sample(link, workload, plan.warm_up)
     spread = workload.ports > 1
     pairs, seconds = (plan.spread_pairs, plan.spread_seconds) if spread else (plan.pairs, plan.seconds)
-    for _ in range(pairs):
+    for _ in range(times * pairs):
         for link in order.sample(list(variants), len(variants)):
             before[link.name].append(bench.sample(base, workload, seconds))
             taken[link.name].append(bench.sample(link, workload, seconds))

@@ -19,6 +19,9 @@ CNI calls CNI_SLACK: they wait for a processor that others use."""
 
 ADDED_SLACK = 0.40
 CNI_SLACK = 0.40
+FLOWS_SLACK = 0.02
+KUBERNETES_SLACK = 1.5
+"""The API server and etcd are as busy, on the same processors."""
 
 
 class Sense(enum.Enum):
@@ -78,12 +81,18 @@ BUDGETS = {
         Budget("crr of bare", 0.87, Sense.AT_LEAST),
         Budget("crr added of forward", 2.0, Sense.AT_MOST, ADDED_SLACK),
         Budget("crr spread of bare", 0.85, Sense.AT_LEAST),
+        Budget("rr flows on of off", 0.98, Sense.AT_LEAST, FLOWS_SLACK),
         Budget("cni add p50 of ptp", 0.25, Sense.AT_MOST, CNI_SLACK),
         Budget("cni burst p99 of ptp", 0.25, Sense.AT_MOST, CNI_SLACK),
         Budget("sigkill lost", 0, Sense.AT_MOST),
         Budget("sigkill wrong", 0, Sense.AT_MOST),
         Budget("sigkill enforced s", 3.0, Sense.AT_MOST, 0),
         Budget("memory MB", 255, Sense.AT_MOST, 0),
+        Budget("kubernetes agent ready s", 10, Sense.AT_MOST, KUBERNETES_SLACK),
+        Budget("kubernetes agent MB", 150, Sense.AT_MOST, 0),
+        Budget("kubernetes agent cpu %", 5, Sense.AT_MOST, KUBERNETES_SLACK),
+        Budget("kubernetes agent lag p99 ms", 20, Sense.AT_MOST, KUBERNETES_SLACK),
+        Budget("kubernetes policy p50 ms", 50, Sense.AT_MOST, KUBERNETES_SLACK),
         Budget("bare of bare, low", 0.97, Sense.AT_LEAST, 0),
         Budget("bare of bare, high", 1.03, Sense.AT_MOST, 0),
     )

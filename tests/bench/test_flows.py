@@ -55,7 +55,11 @@ FOLLOWED_SECONDS = 3
 ATTEMPTS = 3
 """A machine that is busy with something else may keep the process from its processor for too long: then again."""
 LIMIT = 60.0
+GROWTH_MB = 100.0
+"""What a flood may add to a process: the ring's rows, a queue of batches, what is encoded for a reader."""
 METRICS = ["drop", "flow", "icmp", "port-distribution", "tcp"]
+LABELS = "sourceContext=workload-name|reserved-identity;destinationContext=workload-name|reserved-identity"
+LABELLED = [f"{name}:{LABELS};labelsContext=source_namespace,destination_namespace" for name in METRICS]
 
 
 class Hubble:
@@ -102,8 +106,10 @@ def processor_time(action: Callable[[], Any]) -> float:
     return time.process_time() - began
 
 
-@pytest.mark.parametrize("metrics", [[], METRICS], ids=["names", "names and metrics"])
-def test_ingest(metrics: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "metrics"), [("names", []), ("metrics", METRICS), ("labels", LABELLED)], ids=["names", "metrics", "labels"]
+)
+def test_ingest(name: str, metrics: list[str], tmp_path: Path) -> None:
     """Read from the shared ring, made into flows, joined, kept, counted; against a copy of the same batch by numpy."""
     records = flows.records(BATCH * BATCHES)
     writer = RingWriter(tmp_path / "events.ring", records.dtype, SHARED)
@@ -120,7 +126,7 @@ def test_ingest(metrics: list[str], tmp_path: Path) -> None:
             spent += processor_time(lambda: hubble.take(reader.read(BATCH).records))
         ours.append(len(records) / spent)
         peers.append(len(records) / copied)
-    report = harness.new_report(f"flows-{'metrics' if metrics else 'names'}")
+    report = harness.new_report(f"flows-{name}")
     rate = harness.median_interval(np.array(ours))
     report.figures["records a second"] = rate
     report.figures["copies by numpy a second"] = harness.median_interval(np.array(peers))
@@ -174,10 +180,10 @@ class Source:
         os.sched_setaffinity(self._process.pid, {settings.OTHER_CPU})
         assert self._said() == "ready"
 
-    def start(self, rate: int, count: int) -> None:
+    def start(self, rate: int, count: int, kind: str = "mixed") -> None:
         """Have it write."""
         assert self._process.stdin is not None
-        print(f"{rate} {count}", file=self._process.stdin, flush=True)
+        print(f"{rate} {count} {kind}", file=self._process.stdin, flush=True)
 
     def took(self) -> float:
         """Seconds that the last writing took, once it is done."""
@@ -201,13 +207,14 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def seen(socket: Path) -> int:
-    """Flows that the process has seen; -1 while it does not answer."""
+def status(socket: Path) -> dict[str, Any]:
+    """What the process says of itself; empty while it does not answer."""
     try:
         with Client(socket) as client:
-            return int(client.get("/hubble")["seen"])
+            found: dict[str, Any] = client.get("/hubble")
+            return found
     except (OSError, ApiError):
-        return -1
+        return {}
 
 
 def processor_seconds(pid: int) -> float:
@@ -222,10 +229,10 @@ def follow(folder: Path, source: Source, pid: int, rate: int) -> tuple[int, int,
     request = observer_pb2.GetFlowsRequest(follow=True)
     request.whitelist.add().source_pod.append(f"ns{flows.WANTED}/pod-{flows.WANTED}")
     found = lost = 0
-    with grpc.insecure_channel(f"unix://{folder / 'run' / 'hubble' / 'hubble.sock'}") as channel:
+    with grpc.insecure_channel(_target(folder)) as channel:
         call = observer_pb2_grpc.ObserverStub(channel).GetFlows(request, timeout=LIMIT)
         call.initial_metadata()
-        until(lambda: _readers(folder) == 1)
+        until(lambda: status(folder / "run" / "hubble.sock")["readers"] == 1)
         before = processor_seconds(pid)
         source.start(rate, count)
         for answer in call:
@@ -238,33 +245,76 @@ def follow(folder: Path, source: Source, pid: int, rate: int) -> tuple[int, int,
     return found, lost, count / source.took(), spent / FOLLOWED_SECONDS
 
 
-def _readers(folder: Path) -> int:
-    with Client(folder / "run" / "hubble.sock") as client:
-        return int(client.get("/hubble")["readers"])
+@contextmanager
+def sourced(folder: Path) -> Iterator[tuple[Source, subprocess.Popen[bytes], Path]]:
+    """A process, what it reads from, and its API's socket."""
+    with hubble_process(folder) as process:
+        socket = folder / "run" / "hubble.sock"
+        until(lambda: bool(status(socket)))
+        source = Source(folder / "run")
+        try:
+            while not status(socket)["seen"]:  # it looks for the ring now and then
+                source.start(1000, 1)
+                source.took()
+            yield source, process, socket
+        finally:
+            source.close()
 
 
 def test_a_follower_of_one_in_a_hundred_loses_nothing(tmp_path: Path) -> None:
     rate = FOLLOWED_BUDGET if settings.plan().full else FOLLOWED_BUDGET // 2
     report = harness.new_report("flows-follower")
     results = []
-    with hubble_process(tmp_path) as process:
-        socket = tmp_path / "run" / "hubble.sock"
-        until(lambda: seen(socket) >= 0)
-        source = Source(tmp_path / "run")
-        try:
-            while seen(socket) == 0:  # it looks for the ring now and then
-                source.start(1000, 1)
-                source.took()
-            for _ in range(ATTEMPTS):
-                results.append(follow(tmp_path, source, process.pid, rate))
-                found, lost, reached, share = results[-1]
-                report.notes.append(
-                    f"{reached:,.0f} records a second: {found:,} flows followed, {lost} lost; {share:.0%} of a CPU"
-                )
-                print(report.notes[-1])
-                if (found, lost) == (rate * FOLLOWED_SECONDS // 100, 0):
-                    break
-        finally:
-            source.close()
+    with sourced(tmp_path) as (source, process, _):
+        for _ in range(ATTEMPTS):
+            results.append(follow(tmp_path, source, process.pid, rate))
+            found, lost, reached, share = results[-1]
+            report.notes.append(
+                f"{reached:,.0f} records a second: {found:,} flows followed, {lost} lost; {share:.0%} of a CPU"
+            )
+            print(report.notes[-1])
+            if (found, lost) == (rate * FOLLOWED_SECONDS // 100, 0):
+                break
     report.save()
     assert any((found, lost) == (rate * FOLLOWED_SECONDS // 100, 0) for found, lost, *_ in results), report.notes
+
+
+def test_of_a_flood_each_record_is_a_flow_or_told_as_lost(tmp_path: Path) -> None:
+    """A million a second for two seconds, beside a reader that never reads. Memory is bounded."""
+    count = 2 * INGEST_BUDGET
+    report = harness.new_report("flows-flood")
+    with sourced(tmp_path) as (source, process, socket), grpc.insecure_channel(_target(tmp_path)) as channel:
+        idle = observer_pb2_grpc.ObserverStub(channel).GetFlows(observer_pb2.GetFlowsRequest(follow=True))
+        idle.initial_metadata()
+        before, memory = status(socket), _resident(process.pid)
+        source.start(INGEST_BUDGET, count, "traces")
+        took = source.took()
+        until(lambda: _accounted(status(socket), before) >= count)
+        after = status(socket)
+        assert _accounted(after, before) == count
+        lost = _lost(after) - _lost(before)
+        grown = (_resident(process.pid) - memory) / 1e6
+        report.notes.append(
+            f"{count / took:,.0f} records a second: {lost / count:.1%} lost and told; {grown:.0f} MB more"
+        )
+        idle.cancel()
+    print(report.notes[-1])
+    report.save()
+    assert grown < GROWTH_MB
+
+
+def _accounted(after: dict[str, Any], before: dict[str, Any]) -> int:
+    return int(after["seen"] - before["seen"] + _lost(after) - _lost(before))
+
+
+def _lost(of: dict[str, Any]) -> int:
+    """Before they were flows: what the reader loses, it loses of flows."""
+    return int(of["lost"]["perf_event_ring_buffer"] + of["lost"]["observer_events_queue"])
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _target(folder: Path) -> str:
+    return f"unix://{folder / 'run' / 'hubble' / 'hubble.sock'}"

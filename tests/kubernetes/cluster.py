@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from operator import methodcaller
 from pathlib import Path
 
 from tests.kubernetes.control_plane import ControlPlane
@@ -103,11 +104,11 @@ class Cluster:
         return next(node for node in self.nodes if node.name == name)
 
     def _import_images(self) -> None:
-        for make in self._archives:
-            archive = make()
-            for node in self.nodes:
-                node.import_image(archive)
-            archive.unlink()
+        with ThreadPoolExecutor() as pool:
+            for make in self._archives:
+                archive = make()
+                list(pool.map(methodcaller("import_image", archive), self.nodes))
+                archive.unlink()
 
     def _start_controllers(self) -> None:
         plane = self.control_plane

@@ -158,6 +158,7 @@ class Node:
             "failSwapOn": False,
             "localStorageCapacityIsolation": False,
             "evictionHard": {**disk, "nodefs.inodesFree": "1%", "imagefs.inodesFree": "1%"},
+            "registerWithTaints": [{"key": "node.cilium.io/agent-not-ready", "value": "true", "effect": "NoExecute"}],
             "resolvConf": "",
             "syncFrequency": "5s",
             "nodeStatusUpdateFrequency": "2s",

@@ -204,6 +204,20 @@ def _endpoints(installation: Installation, node: str) -> list[str]:
     ]
 
 
+def test_flows_are_shown_with_the_policy_that_denies_them(
+    installation: Installation, addresses: dict[str, list[str]]
+) -> None:
+    agent = installation.agent(installation.cluster.nodes[0])
+    with applied(installation, allow_friends()):
+        installation.await_connects("client", addresses["web"][0], wanted=False)
+        words = ("exec", "-n", SYSTEM, agent, "-c", "hubble", "--", "ciliate", "hubble", "observe")
+
+        def denied() -> str:
+            return installation.kubectl(*words, "--verdict", "DROPPED", "--to-pod", "default/web", "--last", "5")
+
+        assert "default/client" in wait_for("a denied flow", denied)
+
+
 def test_commands_reach_into_nodes_through_the_api_server(
     installation: Installation, addresses: dict[str, list[str]]
 ) -> None:

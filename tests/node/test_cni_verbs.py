@@ -224,7 +224,7 @@ def test_a_caller_that_has_gone_gets_no_endpoint(node: Node) -> None:
     calls = 'ciliate_cni_calls_total{outcome="try_again",verb="ADD"}'
     wait_for("the call is over", lambda: calls in node.api("/metrics") or pod.container_id in str(node.endpoints()))
     assert pod.container_id not in {e["container_id"] for e in node.endpoints()}
-    assert "eth0" not in pod.run("ip", "link")
+    wait_for("its devices are removed", lambda: "eth0" not in pod.run("ip", "link"))
 
 
 def test_an_endpoint_that_gets_no_policy_is_undone() -> None:

@@ -216,8 +216,7 @@ def test_what_is_disabled_is_gone(examples: Lab, disk: Path) -> None:
     settings["plugins"] = BUILT_IN
     del settings["denied-flows"]
     node.config.write_text(yaml.safe_dump(settings))
-    pid = examples.process("agent")["pid"]
-    os.kill(pid, signal.SIGTERM)
+    pid = examples.signal("agent", signal.SIGTERM)
     until(lambda: examples.process("agent")["pid"] not in (0, pid) and examples.status()["ready"], 30, "a new agent")
     states = {row["name"]: row["state"] for row in json.loads(examples.ciliate("plugins", "-o", "json").stdout)}
     assert [states[name] for name in NAMES] == ["available", "available"]

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ciliate_lab import cgroups, namespaces
+from ciliate_lab.supervisor import LOOK
 
 from tests.node.labs import Lab, echo, until
 
@@ -127,8 +129,7 @@ def test_an_applied_pod_runs_its_command_with_args_and_environment(lab: Lab, nam
 
 def test_pods_outlive_the_kubelet_and_the_next_one_takes_over(lab: Lab, namespace: str) -> None:
     pod = lab.run("survivor", "sleep", "inf", namespace=namespace)
-    old = lab.process("kubelet")["pid"]
-    os.kill(old, signal.SIGKILL)
+    old = lab.signal("kubelet", signal.SIGKILL)
     until(lambda: (now := lab.process("kubelet"))["ready"] and now["pid"] != old, 30, "the next kubelet")
     assert lab.pod("survivor", namespace) == pod
     lab.remove("survivor", namespace=namespace)
@@ -137,14 +138,13 @@ def test_pods_outlive_the_kubelet_and_the_next_one_takes_over(lab: Lab, namespac
 
 def test_a_pod_deleted_while_the_kubelet_is_down_is_removed_by_the_next(lab: Lab, namespace: str) -> None:
     pod = lab.run("doomed", "sleep", "inf", namespace=namespace)
-    kubelet = lab.process("kubelet")["pid"]
-    os.kill(kubelet, signal.SIGSTOP)
+    lab.signal("kubelet", signal.SIGSTOP)
     try:
         words = ["lab", "rm", "-n", namespace, "doomed", "--timeout", "0.5"]
         assert "not gone" in lab.ciliate(*words, check=False).stderr
         assert namespaces.path(pod.netns).exists()
     finally:
-        os.kill(kubelet, signal.SIGKILL)
+        lab.signal("kubelet", signal.SIGKILL)
     until(lambda: not namespaces.path(pod.netns).exists(), what="the pod's end")
 
 
@@ -224,12 +224,15 @@ def test_a_lab_whose_processes_were_all_killed_is_taken_down_whole(make_lab: Cal
 def test_a_killed_supervisor_is_started_anew_and_takes_over_what_runs(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab()
     before = {p["name"]: p["pid"] for p in lab.status()["processes"]}
-    os.kill(lab.status()["supervisor"]["pid"], signal.SIGKILL)
+    lab.signal("supervisor", signal.SIGKILL)
     until(lambda: any("lab up" in reason for reason in lab.status()["reasons"]), what="status says how to mend it")
     os.kill(before.pop("operator"), signal.SIGKILL)
     lab.up()
     after = {p["name"]: p["pid"] for p in lab.status()["processes"]}
     assert after.pop("operator")
     assert after == before, "what still ran was taken over"
+    supervisor = lab.signal("supervisor", signal.SIGSTOP)
+    time.sleep(3 * LOOK)  # stopped for longer than it waits between two looks: its wait then ends without a signal
+    os.kill(supervisor, signal.SIGCONT)
     os.kill(after["kubelet"], signal.SIGKILL)
     until(lambda: lab.process("kubelet")["pid"] not in (0, after["kubelet"]), what="the next kubelet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -21,12 +20,6 @@ BACK_WITHIN = 3.0
 
 def _path(pod: Pod) -> Path:
     return namespaces.path(pod.netns)
-
-
-def _kill_agent(lab: Lab) -> int:
-    pid: int = lab.process("agent")["pid"]
-    os.kill(pid, signal.SIGKILL)
-    return pid
 
 
 def _wait_for_next(lab: Lab, old: int) -> None:
@@ -51,7 +44,7 @@ def test_a_killed_agent_loses_no_packet_and_lets_none_through(lab: Lab, namespac
             allowed.connect(_path(friend), [address], ports=2, rate=50)
             denied.connect(_path(stranger), [address], ports=2, rate=50, limit_ms=200)
         for _ in range(3):
-            _wait_for_next(lab, _kill_agent(lab))
+            _wait_for_next(lab, lab.signal("agent", signal.SIGKILL))
         attempts = denied.stop().connections
         records = allowed.stop()
     flows = account(records.sent, records.received)
@@ -68,14 +61,13 @@ def test_changes_made_while_the_agent_is_down_are_enforced_by_the_next(lab: Lab,
     client = lab.run("client", "sleep", "inf", namespace=namespace, labels=["app=client"])
     policy = cnp(namespace, "in", ingress=[{"fromEndpoints": pods_labelled("nobody")}])
     assert client.reaches(server, 8080)
-    supervisor = lab.status()["supervisor"]["pid"]
-    os.kill(supervisor, signal.SIGSTOP)  # so that the next agent starts when we want it
+    lab.signal("supervisor", signal.SIGSTOP)  # so that the next agent starts when we want it
     try:
-        old = _kill_agent(lab)
+        old = lab.signal("agent", signal.SIGKILL)
         lab.ciliate("apply", "-f", "-", input=json.dumps(policy))
         assert client.reaches(server, 8080), "nobody enforces the change yet, and nothing else changes"
     finally:
-        os.kill(supervisor, signal.SIGCONT)
+        lab.signal("supervisor", signal.SIGCONT)
     until(lambda: lab.process("agent")["pid"] not in (0, old), 30, "the next agent's start")
     began = time.monotonic()
     until(lambda: not client.connects(server.ipv4, 8080, timeout=0.2), 30, "the change")
@@ -87,27 +79,25 @@ def test_changes_made_while_the_agent_is_down_are_enforced_by_the_next(lab: Lab,
 
 
 def test_pods_made_while_the_agent_is_down_are_connected_by_the_next(lab: Lab, namespace: str) -> None:
-    supervisor = lab.status()["supervisor"]["pid"]
-    os.kill(supervisor, signal.SIGSTOP)
+    lab.signal("supervisor", signal.SIGSTOP)
     try:
-        old = _kill_agent(lab)
+        old = lab.signal("agent", signal.SIGKILL)
         words = ["lab", "run", "waiting", "-n", namespace, "--timeout", "0.5", "--", "sleep", "inf"]
         assert lab.ciliate(*words, check=False).returncode == 1
     finally:
-        os.kill(supervisor, signal.SIGCONT)
+        lab.signal("supervisor", signal.SIGCONT)
     _wait_for_next(lab, old)
     until(lambda: any(p["ready"] for p in lab.status()["pods"] if p["namespace"] == namespace), 20, "the pod")
 
 
 def test_a_pod_removed_while_the_agent_is_down_leaves_nothing(lab: Lab, namespace: str) -> None:
     pod = lab.run("going", "sleep", "inf", namespace=namespace)
-    supervisor = lab.status()["supervisor"]["pid"]
-    os.kill(supervisor, signal.SIGSTOP)
+    lab.signal("supervisor", signal.SIGSTOP)
     try:
-        old = _kill_agent(lab)
+        old = lab.signal("agent", signal.SIGKILL)
         lab.remove("going", namespace=namespace)  # DEL is queued
     finally:
-        os.kill(supervisor, signal.SIGCONT)
+        lab.signal("supervisor", signal.SIGCONT)
     _wait_for_next(lab, old)
     until(lambda: pod.ipv4 not in lab.ciliate("lab", "status").stdout, what="the address's end")
     until(lambda: all(e.get("pod") != "going" for e in lab.dbg("endpoint", "list")), what="the endpoint's end")

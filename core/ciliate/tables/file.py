@@ -80,6 +80,7 @@ class TableFile:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA cache_size=-256")
         connection.executescript(_SCHEMA)
         check(connection)
         return connection

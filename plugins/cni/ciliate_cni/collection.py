@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ciliate.context import Context
 from ciliate.model.kinds import CILIUM_ENDPOINT, POD
-from ciliate.store import ConflictError, NotFoundError, Object, object_key
+from ciliate.store import ConflictError, NotFoundError, Object, UnavailableError, object_key
 
 from ciliate_cni.config import CniConfig
 from ciliate_cni.endpoint_status import pod_uid_of
@@ -26,7 +26,10 @@ class EndpointCollection:
     async def run(self) -> None:
         """Collect, for ever; never if the interval is 0."""
         while self._config.endpoint_gc_interval > 0:
-            await self.collect()
+            try:
+                await self.collect()
+            except UnavailableError as error:
+                self._context.log.warning("CiliumEndpoints not looked through", reason=str(error))
             await asyncio.sleep(self._config.endpoint_gc_interval)
 
     async def collect(self) -> None:

@@ -76,6 +76,10 @@ class Losses:
             self.totals[source] += count
             self._gatherings[source].add(count, now)
 
+    def count(self, source: LossSource, events: int) -> None:
+        """Count what a reader has lost; it is told by itself."""
+        self.totals[source] += events
+
     def tell(self, now: int) -> bool:
         """Make the messages that are due; whether there is a new one."""
         before = self.told

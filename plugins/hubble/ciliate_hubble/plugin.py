@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from ciliate.api.routes import Route
+from ciliate.api.routes import ApiError, Request, Route
 from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
 from ciliate.plugin import Plugin
@@ -42,12 +45,27 @@ class HubblePlugin(Plugin):
 
             operator.start(context)
             return
-        from ciliate_hubble.process import HubbleProcess
-
-        self._process = HubbleProcess(context)
-        self._process.start()
+        context.health.not_ready("starts", "start")
+        context.spawn("start", partial(self._start, context))
 
     @hookimpl
     def ciliate_routes(self) -> Iterable[Route]:
         """What is kept of flows."""
-        return self._process.routes() if self._process is not None else ()
+        return [Route("GET", "/hubble", self._status, "What is kept of flows, from when to when, and what was lost.")]
+
+    async def _start(self, context: Context) -> None:
+        """In a task: what is imported takes a tenth of a second, and no hook may take so long. Not tried twice."""
+        module = await asyncio.to_thread(import_module, "ciliate_hubble.process")
+        try:
+            self._process = module.HubbleProcess(context)
+            self._process.start()
+        except Exception as error:
+            context.log.exception("hubble can't start")
+            context.health.not_ready(f"{type(error).__name__}: {error}", "start")
+        else:
+            context.health.ready("start")
+
+    async def _status(self, request: Request) -> dict[str, Any]:
+        if self._process is None:
+            raise ApiError(503, "hubble has not started; `ciliate status` says why")
+        return self._process.status()

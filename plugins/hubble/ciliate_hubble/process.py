@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from ciliate.api.routes import Request, Route
 from ciliate.context import Context
 
 from ciliate_hubble import listening
@@ -88,10 +86,6 @@ class HubbleProcess:
         context.spawn("tidy", self._tidy)
         context.spawn("server", self._server.run)
 
-    def routes(self) -> Iterable[Route]:
-        """What the process's own API shows."""
-        return [Route("GET", "/hubble", self._status, "What is kept of flows, from when to when, and what was lost.")]
-
     def _put_node_labels(self, labels: tuple[str, ...]) -> None:
         self.tables.node_labels.put(labels, self.ring.seen)
 
@@ -109,7 +103,8 @@ class HubbleProcess:
                 rows = self.ring.rows()
                 ends.collect(rows["source_end"], rows["destination_end"], self._join.named())
 
-    async def _status(self, request: Request) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
+        """What is kept of flows, from when to when, and what was lost."""
         ring = self.ring
         oldest, newest = (ring.read(place, ring.seen, 1).flows["time"] for place in (ring.oldest, ring.seen - 1))
         return {

@@ -13,8 +13,8 @@ import numpy as np
 
 from ciliate_hubble.columns import FLOW, RAW, Flows
 
-SPARE = 16_384
-"""Rows beyond the capacity: 3 MB."""
+SPARE = 65_536
+"""Rows beyond the capacity: 13 MB, and more than one reading of the shared ring can give."""
 
 
 class Read(NamedTuple):
@@ -28,10 +28,10 @@ class Read(NamedTuple):
 class Ring:
     """Written by ingest alone, in one loop with its readers."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, spare: int = SPARE) -> None:
         self.capacity = capacity
         self.seen = 0  # flows ever written: the sequence number of the next
-        self._size = capacity + SPARE
+        self._size = capacity + spare
         self._rows = np.zeros(self._size, FLOW)
         self._raw = self._rows.view(RAW)
         self._waiting: set[asyncio.Future[None]] = set()

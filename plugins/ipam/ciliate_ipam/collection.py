@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ciliate.context import Context
 from ciliate.model.kinds import CILIUM_NODE, NODE
-from ciliate.store import ConflictError, NotFoundError, Object
+from ciliate.store import ConflictError, NotFoundError, Object, UnavailableError
 
 from ciliate_ipam.config import IpamSection
 
@@ -23,7 +23,10 @@ class NodeCollection:
     async def run(self) -> None:
         """Collect, for ever; never if the interval is 0."""
         while self._config.nodes_gc_interval > 0:
-            await self.collect()
+            try:
+                await self.collect()
+            except UnavailableError as error:
+                self._context.log.warning("CiliumNodes not looked through", reason=str(error))
             await asyncio.sleep(self._config.nodes_gc_interval)
 
     async def collect(self) -> None:

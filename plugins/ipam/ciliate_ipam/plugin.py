@@ -9,13 +9,14 @@ from contextlib import aclosing
 from typing import Any
 
 from ciliate.api.routes import Request, Route
+from ciliate.backoff import Backoff
 from ciliate.context import Context
 from ciliate.hookspecs import hookimpl
 from ciliate.loading import load_driver
 from ciliate.model.ipam import ADDRESSES, NODE_RANGES, Ipam, IpamDriver, NotReadyError
 from ciliate.model.kinds import CILIUM_NODE
 from ciliate.plugin import Plugin
-from ciliate.store import Kind, Object, follow
+from ciliate.store import Kind, Object, UnavailableError, follow
 from ciliate.tables.spec import TableSpec
 
 from ciliate_ipam import node_object
@@ -144,6 +145,14 @@ class IpamPlugin(Plugin):
         """Make this node's object, and keep its addresses true. After a restart that is no hurry, and others have."""
         if self._allocator is not None and self._allocator.ranges():
             await asyncio.sleep(_AFTER_THE_OTHERS)
+        backoff = Backoff(0.5, 5.0)
         for count in itertools.count():
-            await self._publish(anew=count % _ANEW_EVERY == 0)
+            try:
+                await self._publish(anew=count % _ANEW_EVERY == 0)
+            except UnavailableError as error:  # as before the kind is registered
+                self._context.health.not_ready(str(error), "node object")
+                await backoff.wait(error.retry_after)
+                continue
+            backoff.reset()
+            self._context.health.ready("node object")
             await asyncio.sleep(_ADDRESSES_EVERY)

@@ -5,6 +5,7 @@ Made here and not by `ip netns add`, which leaves a mount of /run/netns on itsel
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
@@ -43,12 +44,13 @@ def create(name: str) -> Path:
 def delete(name: str) -> None:
     """Remove a namespace; its devices go with its last process. One that is not there is fine."""
     target = path(name)
-    while True:
-        try:
-            system.unmount(target)
-        except OSError:
-            break
-    target.unlink(missing_ok=True)
+    _unmount_all(target)
+    try:
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _in_thread(lambda: _unlink_hidden(target))
     with suppress(OSError):  # ours or not: an empty folder is nobody's
         FOLDER.rmdir()
 
@@ -73,6 +75,26 @@ def _unshare_at(target: Path) -> None:
     system.mount("/proc/thread-self/ns/net", target, flags=system.MS_BIND)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+
+
+def _unmount_all(target: Path) -> None:
+    while True:
+        try:
+            system.unmount(target)
+        except OSError:
+            return
+
+
+def _unlink_hidden(target: Path) -> None:
+    """Remove a file that is mounted under another mount: the first `ip netns add` lays /run/netns over itself.
+
+    In mount namespaces other than the caller's a mount does not keep its file from being removed; it goes with it.
+    """
+    system.unshare(system.CLONE_NEWNS)
+    system.mount("none", Path("/"), flags=system.MS_REC | system.MS_PRIVATE)
+    _unmount_all(FOLDER)
+    _unmount_all(target)
+    target.unlink(missing_ok=True)
 
 
 def _in_thread(function: Callable[[], T]) -> T:

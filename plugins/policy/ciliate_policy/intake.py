@@ -73,6 +73,7 @@ async def follow_objects(
             if changes.complete and not complete:
                 complete, left = True, set()
                 agent.complete(kind.kind)
+            del changes  # up to a page of objects, and the next change may be long in coming
 
 
 async def _policy(agent: PolicyAgent, obj: Object) -> None:

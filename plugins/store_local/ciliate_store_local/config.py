@@ -23,6 +23,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds to wait for another process's write before UnavailableError."""
     object_bytes: int = 1_572_864
     """The largest object, as JSON. The default is etcd's."""
+    events: int = 2_000
+    """Kubernetes Events kept. An API server keeps them for an hour; here the oldest go when there are more."""
     poll: float = 5.0
     """Seconds after which a watcher looks for changes even if nobody woke it."""
 

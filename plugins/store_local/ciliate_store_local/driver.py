@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from ciliate.fields import decoder
+from ciliate.metrics import Metrics
 from ciliate.model.kinds import KINDS
+from ciliate.recorder import EVENT
 from ciliate.store import (
     AlreadyExistsError,
     InvalidError,
@@ -79,6 +81,9 @@ class LocalStore:
                 raise
             self._problem = ""
         return self._opened
+
+    def observe(self, metrics: Metrics) -> None:
+        """See `Store.observe`. A call of this store takes no longer than a file's read or write."""
 
     def problems(self) -> tuple[str, ...]:
         """See `Store.problems`."""
@@ -165,7 +170,10 @@ class LocalStore:
             for _ in range(_NAME_TRIES):
                 name = wanted or objects.generated_name(meta["generateName"])
                 if writing.read(kind, ObjectKey(namespace, name)) is None:
-                    return writing.write(kind, objects.created(kind, obj, name), None)
+                    stored = writing.write(kind, objects.created(kind, obj, name), None)
+                    if kind == EVENT:
+                        writing.trim(kind, self._options.events)
+                    return stored
                 if wanted:
                     break
             raise AlreadyExistsError(f"{objects.where(kind, namespace, name)} already exists")

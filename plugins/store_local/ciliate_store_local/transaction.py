@@ -115,6 +115,19 @@ class Writing:
         self._log(kind, key, WatchType.DELETED, body, previous)
         return stamped
 
+    def trim(self, kind: Kind, most: int) -> None:
+        """Take the objects of a kind away that have not changed for longest, a tenth of them, if there are too many."""
+        where = (resource(kind),)
+        (count,) = self.connection.execute("SELECT COUNT(*) FROM objects WHERE resource = ?", where).fetchone()
+        if count <= most:
+            return
+        rows = self.connection.execute("SELECT body FROM objects WHERE resource = ?", where).fetchall()
+        found = sorted(
+            (_decode.decode(row[0]) for row in rows), key=lambda obj: int(obj["metadata"]["resourceVersion"])
+        )
+        for obj in found[: count - most * 9 // 10]:
+            self.remove(kind, obj, obj)
+
     def _stamp(self, obj: Object) -> tuple[ObjectKey, bytes, Object]:
         """Key, JSON and a copy of an object, at the revision that its change will have."""
         meta = {**obj["metadata"], "resourceVersion": str(self.revision + 1)}

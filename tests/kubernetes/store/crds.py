@@ -44,7 +44,7 @@ async def install(store: Store, definition: Object) -> None:
     with contextlib.suppress(AlreadyExistsError):
         await store.create(definition)
     async with asyncio.timeout(30):
-        while not _established(await store.get(CRD, definition["metadata"]["name"])):
+        while not is_established(await store.get(CRD, definition["metadata"]["name"])):
             await asyncio.sleep(0.05)
 
 
@@ -60,6 +60,7 @@ async def remove(store: Store, definition: Object) -> None:
         return
 
 
-def _established(definition: Object) -> bool:
+def is_established(definition: Object) -> bool:
+    """Whether a definition's kind is served."""
     conditions = (definition.get("status") or {}).get("conditions") or ()
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

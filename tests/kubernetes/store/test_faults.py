@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ciliate.metrics import Metrics
 from ciliate.store import (
     AlreadyExistsError,
     ConflictError,
@@ -193,6 +194,21 @@ async def test_an_api_server_that_is_away_at_the_start_is_waited_for(
         await follower.until(lambda: follower.complete and behind.problems() == ())
 
 
+async def test_an_api_server_that_is_ended_and_started_again_is_found_again(
+    control_plane: ControlPlane, open_store: OpenStore, store: KubernetesStore, space: str
+) -> None:
+    patient = open_store(**IMPATIENT)
+    async with Follower(patient, space) as follower:
+        await follower.until(lambda: follower.complete)
+        await asyncio.to_thread(control_plane.api_server.stop)
+        await follower.until(lambda: patient.problems())
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await patient.list(WIDGET, space)
+        control_plane.start_api_server()  # not in a thread, with whose end it would end
+        await patient.create(widget("after", space))
+        await follower.until(lambda: "after" in follower.known and patient.problems() == ())
+
+
 async def test_a_server_that_asks_for_patience_is_given_it(behind: KubernetesStore, proxy: Proxy, space: str) -> None:
     proxy.inject(gets, Fault(refuses(429, "TooManyRequests", retry_after="1"), times=1))
     began = time.monotonic()
@@ -254,3 +270,23 @@ async def test_a_user_without_rights_is_told_which_it_lacks(
     with pytest.raises(DeniedError, match="nobody lacks the right to patch widgets"):
         await nobody.patch(WIDGET, widget("web", space))
     assert "lacks the right to" in nobody.problems()[0]
+
+
+async def test_requests_are_counted_by_their_answers(behind: KubernetesStore, proxy: Proxy, space: str) -> None:
+    metrics = Metrics()
+    behind.observe(metrics)
+    await behind.create(widget("web", space))
+    with pytest.raises(NotFoundError):
+        await behind.get(WIDGET, "none", space)
+    proxy.inject(gets, Fault(cut_after=0))
+    with pytest.raises(UnavailableError):
+        await behind.patch(WIDGET, widget("web", space))
+    text = metrics.exposition()
+    for method, code in (("POST", "201"), ("GET", "404"), ("PATCH", "200")):
+        line = f'cilium_k8s_client_api_calls_total{{host="{proxy.url}",method="{method}",return_code="{code}"}} 1.0'
+        assert line in text, text
+    assert 'latency_time_seconds_count{method="GET",path="widgets.tests.ciliate.io"} 1.0' in text
+    await proxy.stop()
+    with pytest.raises(UnavailableError):
+        await behind.get(WIDGET, "web", space)
+    assert 'method="GET",return_code="<error>"} 1.0' in metrics.exposition()

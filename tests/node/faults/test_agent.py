@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -28,21 +27,18 @@ STOPPED = 3.0
 @contextmanager
 def agent_down(lab: Lab) -> Iterator[None]:
     """The agent is killed, and the next one starts when the block ends."""
-    supervisor = lab.status()["supervisor"]["pid"]
-    os.kill(supervisor, signal.SIGSTOP)
+    lab.signal("supervisor", signal.SIGSTOP)
     try:
         old = kill_agent(lab)
         yield
     finally:
-        os.kill(supervisor, signal.SIGCONT)
+        lab.signal("supervisor", signal.SIGCONT)
     await_next(lab, old)
 
 
 def kill_agent(lab: Lab) -> int:
     """SIGKILL; the pid that it had."""
-    pid: int = lab.process("agent")["pid"]
-    os.kill(pid, signal.SIGKILL)
-    return pid
+    return lab.signal("agent", signal.SIGKILL)
 
 
 def await_next(lab: Lab, old: int) -> None:
@@ -65,16 +61,15 @@ def log_of(lab: Lab) -> str:
 def test_while_the_agent_stands_still_packets_go_on_and_a_new_pod_waits(
     lab: Lab, steady: Callable[..., Steady]
 ) -> None:
-    pid = lab.process("agent")["pid"]
     before = settled(lab)
     with steady() as traffic, ThreadPoolExecutor(1) as pool:
-        os.kill(pid, signal.SIGSTOP)
+        pid = lab.signal("agent", signal.SIGSTOP)
         try:
             adding = pool.submit(lab.run, "late", "sleep", "inf", namespace="steady", labels=["app=friend"])
             time.sleep(STOPPED)  # that it stands still for so long is the test
             assert not adding.done()
         finally:
-            os.kill(pid, signal.SIGCONT)
+            lab.signal("agent", signal.SIGCONT)
         pod = adding.result(30)
         assert pod.pings(pod.ipv4)
         lab.remove("late", namespace="steady")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +26,8 @@ def replace_agent(lab: Lab, program: str) -> str:
         for spec in specs
     ]
     lab.place.processes.write_bytes(msgspec.json.encode(changed))
-    old = lab.process("agent")["pid"]
-    os.kill(lab.status()["supervisor"]["pid"], signal.SIGKILL)
-    os.kill(old, signal.SIGTERM)
+    lab.signal("supervisor", signal.SIGKILL)
+    old = lab.signal("agent", signal.SIGTERM)
     Killer(lab, 0).resume()
     await_next(lab, old)
     with Client(lab.place.node(1).socket("agent")) as client:

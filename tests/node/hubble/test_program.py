@@ -107,7 +107,7 @@ def test_a_field_mask_leaves_only_what_it_names(hubble: Hubble, flows: list[Flow
 def test_our_commands_print_what_the_real_program_prints(
     line: str, real: Hubble, ours: Hubble, flows: list[Flow]
 ) -> None:
-    """Of pods' flows: a drop reason of ours alone has no text there. All fields: its mask lacks some it prints."""
+    """Flows of pods, whole: hubble has no text for our own drop reasons, and its usual mask leaves fields out."""
     whole = " -s --use-default-field-masks=false" if line.startswith("observe") else ""
     theirs, own = (each.run(line + whole).stdout.splitlines() for each in (real, ours))
     assert len(own) > 2
@@ -121,7 +121,10 @@ def test_our_json_is_that_of_the_real_program(real: Hubble, ours: Hubble, flows:
     assert ours.flows("--all") == real.flows("--all")
 
 
-def test_by_default_our_commands_find_the_relay_of_the_lab(cluster: Cluster, flows: list[Flow]) -> None:
+def test_by_default_our_commands_find_the_relay_of_the_lab(
+    cluster: Cluster, flows: list[Flow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HUBBLE_SERVER", raising=False)
     status = cluster.lab.ciliate("hubble", "status").stdout
     assert status.startswith(f"Healthcheck (via unix://{cluster.lab.place.relay_socket}): Ok")
     shown = cluster.lab.ciliate("hubble", "observe", "--rule", "--verdict", "DROPPED", "--to-port", "80").stdout

@@ -31,6 +31,8 @@ from ciliate_hubble.tables import FlowTables
 from numpy.typing import NDArray
 
 Records = NDArray[Any]
+SPARE = 2000
+"""Of the ring: a small one, so that tests can overtake readers quickly."""
 CLOCK = 1_700_000_000_000_000_000
 """Wall time less CLOCK_MONOTONIC."""
 
@@ -57,7 +59,7 @@ class Node:
         self.join = EndJoin(self.tables.ends, self.names.resolve)
         self.conversion = Conversion(self.tables.ends, self.names, self.tables.rules, self.join)
         self.requests = RequestConversion(self.tables.ends, self.join, self.tables.l7, Redaction(config))
-        self.ring = Ring(config.event_buffer_capacity)
+        self.ring = Ring(config.event_buffer_capacity, SPARE)
         self.losses = Losses(config.lost_event_send_interval, lambda: self.ring.seen)
         self.ingest = Ingest(self.conversion, self.requests, self.ring, self.losses, config)
         self._learn()

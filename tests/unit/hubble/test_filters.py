@@ -11,9 +11,17 @@ from ciliate.model.event import EventKind
 from ciliate.model.reasons import DropReason
 from ciliate_hubble.api import flow_pb2 as pb
 from ciliate_hubble.columns import Flows
-from ciliate_hubble.filters.errors import EXPRESSIONS_MOST, FILTERS_MOST, LENGTH_MOST, VALUES_MOST, FilterError
+from ciliate_hubble.filters.errors import (
+    EXPRESSIONS_MOST,
+    FIELDS_MOST,
+    FILTERS_MOST,
+    LENGTH_MOST,
+    TESTS_MOST,
+    VALUES_MOST,
+    FilterError,
+)  # fmt: skip
 from ciliate_hubble.filters.fields import MEANINGS
-from ciliate_hubble.filters.matcher import Matcher
+from ciliate_hubble.filters.matcher import ROWS, Matcher
 
 from tests.unit.hubble import oracle
 from tests.unit.hubble.node import Node, dns, http, random_records, record
@@ -203,7 +211,12 @@ def test_cel_is_refused_by_name() -> None:
     [
         ([pb.FlowFilter()] * (FILTERS_MOST + 1), "whitelist"),
         ([filter_of(source_identity=list(range(VALUES_MOST + 1)))], "whitelist[0].source_identity"),
-        ([filter_of(source_pod=["x"] * (VALUES_MOST // 2 + 1))] * 2, "whitelist[1].source_pod"),
+        ([filter_of(source_port=["1"] * (VALUES_MOST // 2 + 1))] * 2, "whitelist[1].source_port"),
+        ([filter_of(source_pod=["x"] * (TESTS_MOST + 1))], "whitelist[0].source_pod"),
+        (
+            [filter_of(verdict=[1], reply=[True], uuid=["x"])] * (FIELDS_MOST // 3 + 1),
+            f"whitelist[{FIELDS_MOST // 3}].uuid",
+        ),
         ([filter_of(source_pod=["a", "x" * (LENGTH_MOST + 1)])], "whitelist[0].source_pod[1]"),
         ([filter_of(http_header=[pb.HTTPHeader(key="x" * 2000)])], "whitelist[0].http_header[0]"),
         ([filter_of(dns_query=["a"] * (EXPRESSIONS_MOST + 1))], "whitelist[0].dns_query"),
@@ -213,6 +226,13 @@ def test_huge_filters_are_refused_by_their_place(filters: list[pb.FlowFilter], p
     with pytest.raises(FilterError, match="more than") as refused:
         Matcher(filters, [], Node().tables)
     assert refused.value.path == path
+
+
+def test_a_filter_that_costs_more_is_applied_to_fewer_rows_at_once() -> None:
+    tables = Node().tables
+    assert Matcher([], [], tables).rows == Matcher([filter_of(source_pod=["a"])], [], tables).rows == ROWS
+    assert Matcher([filter_of(source_pod=["a"] * TESTS_MOST)], [], tables).rows == 32
+    assert Matcher([filter_of(verdict=[1])] * 250, [], tables).rows < ROWS
 
 
 def test_many_addresses_are_compared_as_few_are(sample: Sample) -> None:

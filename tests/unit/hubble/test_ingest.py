@@ -67,6 +67,18 @@ async def test_every_record_of_a_batch_becomes_its_flows_and_sinks_see_them_all(
     assert together["source_end"].tolist() == expected["source_end"].tolist()
 
 
+async def test_records_of_a_drain_of_another_version_are_flows_by_what_both_know() -> None:
+    node, batches = Node(), Batches(8192)
+    other = np.dtype([("protocol", "u1"), ("kind", "u1"), ("shape", "<u8"), ("destination_port", "<u4")])
+    records = np.zeros(3, other)
+    records["kind"], records["protocol"], records["destination_port"] = EventType.TRACE, 17, 53
+    async with running(node.ingest.follow_batches(batches)):
+        batches.hand_out(records)
+        await until(lambda: node.ring.seen == 3)
+    flows = node.messages(node.ring.read(0, 3, 3).flows)
+    assert [flow.l4.UDP.destination_port for flow in flows] == [53] * 3
+
+
 async def test_losses_are_counted_by_where_they_happen_and_no_flow_stands_for_them() -> None:
     node, batches = Node(HubbleConfig(event_queue_size=BATCH, lost_event_send_interval=0.05)), Batches(8192)
     kernel = 1000
@@ -109,7 +121,9 @@ async def test_l7_records_of_any_plugin_become_flows_in_the_same_ring() -> None:
         events.emit(L7_RECORDS, http(403, verdict=L7Verdict.DENIED))
         events.emit(L7_RECORDS, dns(source_endpoint=0, source_identity=0))
         events.emit(L7_RECORDS, http(source="nonsense"))
-        await until(lambda: node.requests.malformed == 1)
+        events.emit(L7_RECORDS, http(source_port=70_000, rule_set=-1))
+        events.emit(L7_RECORDS, http(url="\ud800"))
+        await until(lambda: node.requests.malformed == 3)
     rows = node.ring.read(0, 10, 10).flows
     assert rows["kind"].tolist() == [EventType.L7] * 3
     flows = node.messages(rows)
@@ -129,7 +143,7 @@ async def test_l7_records_are_forgotten_with_their_flows() -> None:
                 events.emit(L7_RECORDS, http())
             seen = node.ring.seen
             await until(lambda seen=seen: node.ring.seen == seen + 1000)
-    assert len(node.tables.l7) <= len(node.ring.rows())
+        await until(lambda: len(node.tables.l7) <= len(node.ring.rows()))
     oldest, newest = (node.ring.read(place, node.ring.seen, 1).flows for place in (node.ring.left, node.ring.seen - 1))
     assert [flow.l7.http.method for rows in (oldest, newest) for flow in node.messages(rows)] == ["GET", "GET"]
     gone = newest.copy()

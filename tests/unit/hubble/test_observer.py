@@ -21,12 +21,11 @@ from ciliate_hubble.observer.namespaces import Namespaces
 from ciliate_hubble.observer.rate import Rate
 from ciliate_hubble.observer.reading import Kept
 from ciliate_hubble.observer.servicer import NAME, VERSION, Observer
-from ciliate_hubble.ring import SPARE
 from ciliate_hubble.server import HEALTH_NAME, Listener, Server
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.unit.hubble.node import Node, random_records
+from tests.unit.hubble.node import SPARE, Node, random_records
 from tests.unit.hubble.test_reading import records
 
 LIMIT = 20.0
@@ -56,7 +55,7 @@ async def serving(folder: Path, capacity: int = 4095, listen: str = "") -> Async
     namespaces, rate = Namespaces(node.tables.ends), Rate(0.0)
     node.ingest.sinks.append(namespaces.take)
     kept = Kept(node.ring, node.tables, node.losses, FlowEncoders(node.tables), 0.2)
-    observer = Observer(kept, events, namespaces, rate)
+    observer = Observer(kept, events, namespaces, rate, readers_most=200)
     status = Health("hubble")
     listeners = [Listener(str(folder / "h.sock"), "hubble.socket_path")]
     listeners += [Listener(listen, "hubble.listen_address")] if listen else []
@@ -95,7 +94,10 @@ async def test_flows_status_and_namespaces_over_both_addresses(tmp_path: Path) -
                 call = stub.GetFlows(api.GetFlowsRequest(number=7))
                 assert [answer.flow.source.pod_name for answer in await collect(call)][-1] == "web-1"
                 assert ("hubble-server-version", VERSION) in list(await call.initial_metadata())
-                status = await stub.ServerStatus(api.ServerStatusRequest())
+                asked = stub.ServerStatus(api.ServerStatusRequest())
+                metadata: dict[str, Any] = dict(await asked.initial_metadata())
+                assert metadata["ciliate-oldest-flow"] < metadata["ciliate-newest-flow"]
+                status = await asked
                 assert (status.num_flows, status.max_flows, status.seen_flows) == (63, 63, 100)
                 assert status.version == VERSION
                 assert status.uptime_ns > 0
@@ -188,7 +190,7 @@ async def test_a_reader_that_never_reads_costs_no_memory_and_is_told_in_the_end(
         call.cancel()
 
 
-async def test_200_readers_each_get_their_flows(tmp_path: Path) -> None:
+async def test_200_readers_each_get_their_flows_and_one_too_many_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         request = api.GetFlowsRequest(follow=True)
         request.whitelist.add().source_pod.append("default/web")
@@ -197,6 +199,8 @@ async def test_200_readers_each_get_their_flows(tmp_path: Path) -> None:
             while served.node.ring.waiting < 200:
                 await asyncio.sleep(0.01)
         assert served.observer.readers == 200
+        code, text = await refused(served.stub.GetFlows(request))
+        assert (code, "200 readers" in text) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
         for _ in range(10):
             served.put(30)
             await asyncio.sleep(0)

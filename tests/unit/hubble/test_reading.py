@@ -15,14 +15,13 @@ from ciliate_hubble.api import observer_pb2 as api
 from ciliate_hubble.config import HubbleConfig
 from ciliate_hubble.encoding.flows import FlowEncoders
 from ciliate_hubble.encoding.mask import EVERYTHING, compile_mask
-from ciliate_hubble.filters.matcher import Matcher
+from ciliate_hubble.filters.matcher import ROWS, Matcher
 from ciliate_hubble.history import Segment
 from ciliate_hubble.losses import LossSource
-from ciliate_hubble.observer.reading import ENCODED, LOOKED_AT, Kept, Reading
+from ciliate_hubble.observer.reading import ENCODED, Kept, Reading
 from ciliate_hubble.observer.span import Span, SpanError, span_of
-from ciliate_hubble.ring import SPARE
 
-from tests.unit.hubble.node import CLOCK, Node, Records, record
+from tests.unit.hubble.node import CLOCK, SPARE, Node, Records, record
 
 SECOND = 1_000_000_000
 WEB = pb.FlowFilter(source_pod=["default/web"])
@@ -129,7 +128,7 @@ async def test_large_answers_are_whole_and_in_order() -> None:
     reader = Reader(20_000, capacity=32_767)
     assert await reader.read(Span()) == list(range(20_000))
     assert await reader.read(Span(number=7000), WEB) == [n for n in range(20_000) if n % 3 == 0][-7000:]
-    assert LOOKED_AT < 20_000
+    assert ROWS < 20_000
     assert ENCODED < 7000
 
 
@@ -189,6 +188,7 @@ async def test_a_follower_that_is_too_slow_is_told_how_much_it_lost() -> None:
         reader.put(size + 100)
         found = await take(messages, size + 1)
         assert found == [f"{LossSource.HUBBLE_RING_BUFFER}:100", *range(101, size + 101)]
+    assert reader.node.losses.totals[LossSource.HUBBLE_RING_BUFFER] == 100
 
 
 async def test_losses_of_a_slow_follower_are_told_once_an_interval_and_in_the_end() -> None:
@@ -290,3 +290,5 @@ async def test_times_before_the_epoch_are_times() -> None:
     reader = Reader(3)
     assert await reader.read(Span(since=-5)) == [0, 1, 2]
     assert await reader.read(Span(until=-5)) == []
+    assert await reader.read(Span(since=2**93)) == []
+    assert await reader.read(Span(until=2**93)) == [0, 1, 2]

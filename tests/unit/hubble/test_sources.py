@@ -15,7 +15,7 @@ from ciliate.model.ipcache import IPCACHE, IpcacheEntry
 from ciliate.model.kinds import POD
 from ciliate.model.policy import PolicyRevision
 from ciliate.tables.file import TableFile
-from ciliate.tables.hub import Tables
+from ciliate.tables.hub import PluginTables, Tables
 from ciliate_hubble.api import flow_pb2 as pb
 from ciliate_hubble.api.observer_pb2 import GetAgentEventsResponse
 from ciliate_hubble.ends import Workload
@@ -97,6 +97,10 @@ async def test_pods_of_the_store_are_followed(store: LocalStore) -> None:
         await until(lambda: node.names.pod_at(address) == ("shop", "b"))
 
 
+def _readers(tables: Tables) -> PluginTables:
+    return PluginTables(tables, "hubble", frozenset())
+
+
 async def test_a_table_is_followed_and_only_its_changes_are_told(tmp_path: Path) -> None:
     tables = Tables(TableFile(tmp_path / "t.sqlite"))
     writer = tables.writer(IPCACHE, "policy")
@@ -105,7 +109,7 @@ async def test_a_table_is_followed_and_only_its_changes_are_told(tmp_path: Path)
     deleted: list[str] = []
     told: list[tuple[Any, Any]] = []
     following = Following(
-        tables.reader(IPCACHE), lambda row: put.append(row.prefix), deleted.append, lambda *rows: told.append(rows)
+        _readers(tables), IPCACHE, lambda row: put.append(row.prefix), deleted.append, lambda *rows: told.append(rows)
     )
     async with running(following.run()):
         await until(lambda: put == ["10.0.0.1/32"])
@@ -247,7 +251,7 @@ async def test_endpoints_of_this_node_name_their_addresses(tmp_path: Path) -> No
     tables = Tables(TableFile(tmp_path / "t.sqlite"))
     writer = tables.writer(ENDPOINTS, "cni")
     node = Node()
-    following = Following(tables.reader(ENDPOINTS), node.names.put_endpoint, node.names.delete_endpoint)
+    following = Following(_readers(tables), ENDPOINTS, node.names.put_endpoint, node.names.delete_endpoint)
     async with running(following.run()):
         writer.put(msgspec.structs.replace(endpoint(), ipv4="10.0.0.7"))
         await until(lambda: node.names.pod_at(pack_address("10.0.0.7")) == ("shop", "p"))

@@ -43,7 +43,9 @@ def test_choices_go_where_they_belong() -> None:
         namespace="net", image="mine:1", pull_policy="Never", operator_replicas=3, api_server="[fd77::1]:6443"
     )
     objects = render(choices, checked(cni__mtu="1400"))
-    assert {obj["metadata"].get("namespace", "net") for obj in objects} == {"net"}
+    placed = {obj["metadata"]["name"]: obj["metadata"].get("namespace", "net") for obj in objects}
+    assert placed.pop("ciliate-api-server") == "default"
+    assert set(placed.values()) == {"net"}
     for obj in objects:
         assert all(subject["namespace"] == "net" for subject in obj.get("subjects", ()))
     agents, operator = of_kind(objects, "DaemonSet"), of_kind(objects, "Deployment")

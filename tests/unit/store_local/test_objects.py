@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ciliate.model.kinds import NAMESPACE, POD
+from ciliate.recorder import EVENT
 from ciliate.store import InvalidError
 from ciliate_store_local.driver import LocalStore
 
@@ -76,3 +77,15 @@ async def test_options_are_checked_by_name(open_store: OpenStore) -> None:
         open_store(histroy=5)
     with pytest.raises(InvalidError, match="at least 1"):
         open_store(history=0)
+
+
+async def test_events_beyond_a_number_go_the_oldest_first(open_store: OpenStore) -> None:
+    store = open_store(events=20)
+    for number in range(50):
+        metadata = {"name": f"e{number}", "namespace": "default"}
+        await store.create({"apiVersion": "v1", "kind": "Event", "metadata": metadata})
+        if number == 5:
+            await store.create(pod("web"))
+    left = [int(event["metadata"]["name"][1:]) for event in (await store.list(EVENT)).items]
+    assert 18 <= len(left) <= 20 and set(left) == set(range(50 - len(left), 50))
+    assert len((await store.list(POD)).items) == 1

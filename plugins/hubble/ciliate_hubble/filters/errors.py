@@ -8,6 +8,10 @@ VALUES_MOST = 4096
 """In all fields of a request together."""
 EXPRESSIONS_MOST = 64
 """Regular expressions of a request: each may take a megabyte."""
+FIELDS_MOST = 512
+"""Populated fields of all filters of a request."""
+TESTS_MOST = 1024
+"""Values of a request that are looked at one by one: names, labels, requests; each end and record is tested once."""
 LENGTH_MOST = 1024
 """Characters of one value."""
 

@@ -6,14 +6,17 @@ import asyncio
 import time
 from typing import Any
 
+import numpy as np
 import structlog
 from ciliate.batches import Batches
 from ciliate.events import Events
+from ciliate.model.event import EVENT
 from ciliate.model.l7 import L7_RECORDS
 from numpy.typing import NDArray
 
 from ciliate_hubble.columns import Flows, Sink
 from ciliate_hubble.config import HubbleConfig
+from ciliate_hubble.ingest.clock import WallClock
 from ciliate_hubble.ingest.conversion import CHUNK, Conversion
 from ciliate_hubble.ingest.requests import RequestConversion
 from ciliate_hubble.losses import Losses, LossSource
@@ -45,10 +48,11 @@ class Ingest:
 
     async def follow_batches(self, batches: Batches) -> None:
         """Make flows of records, for ever."""
+        wall = WallClock()
         async for delivery in batches.subscribe(self._capacity):
             self._losses.add(LossSource.OBSERVER_EVENTS_QUEUE, delivery.lost, time.time_ns())
-            clock = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-            for batch in delivery.events:
+            clock = wall.offset()
+            for batch in map(as_events, delivery.events):
                 for start in range(0, len(batch), CHUNK):
                     self.take(batch[start : start + CHUNK], clock)
                     await asyncio.sleep(0)
@@ -98,3 +102,13 @@ class Ingest:
     def _wake(self) -> None:
         self._unwoken = 0
         self._ring.wake()
+
+
+def as_events(batch: NDArray[Any]) -> NDArray[Any]:
+    """A batch as EVENT. The drain may be of another version, with other fields: those that both know count."""
+    if batch.dtype == EVENT:
+        return batch
+    events = np.zeros(len(batch), EVENT)
+    for name in set(EVENT.names or ()) & set(batch.dtype.names or ()):
+        events[name] = batch[name]
+    return events

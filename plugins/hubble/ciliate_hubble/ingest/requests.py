@@ -37,20 +37,21 @@ class RequestConversion:
         self.malformed = 0
 
     def flows(self, records: Sequence[L7Record], sequence: int) -> Flows:
-        """A row for each record whose addresses are some. sequence: of the first flow."""
+        """A row for each record that can be one. sequence: of the first flow."""
         flows = np.zeros(len(records), FLOW)
         count = 0
         for record in records:
             try:
-                addresses = pack_address(record.source), pack_address(record.destination)
-            except ValueError as error:
+                self._fill(flows[count], record)
+                number = self._entries.add(self._redaction.redacted(record), sequence + count)
+            except (ValueError, OverflowError) as error:
+                flows[count : count + 1] = np.zeros(1, FLOW)
                 self.malformed += 1
                 if self.malformed == 1:
                     log.warning("an L7 record is no flow: its emitter should be mended", error=str(error))
                 continue
-            self._fill(flows[count], record, addresses)
             flows["sequence"][count] = sequence + count
-            flows["l7"][count] = self._entries.add(self._redaction.redacted(record), sequence + count)
+            flows["l7"][count] = number
             count += 1
         flows = flows[:count]
         for side in ("source", "destination"):
@@ -64,7 +65,8 @@ class RequestConversion:
         """Drop the records of flows before a sequence number."""
         self._entries.forget(left)
 
-    def _fill(self, flow: np.void, record: L7Record, addresses: tuple[bytes, bytes]) -> None:
+    def _fill(self, flow: np.void, record: L7Record) -> None:
+        """Raises ValueError or OverflowError."""
         flow["time"] = record.time
         flow["kind"] = EventType.L7
         flow["verdict"] = _VERDICTS[record.verdict]
@@ -74,7 +76,7 @@ class RequestConversion:
         flow["proxy_port"] = record.proxy_port
         flow["rule_set_ingress" if record.ingress else "rule_set_egress"] = record.rule_set
         flow["family"] = 6 if ":" in record.source else 4
-        for side, address in zip(("source", "destination"), addresses, strict=True):
-            flow[side] = np.frombuffer(address, np.uint8)
+        for side in ("source", "destination"):
+            flow[side] = np.frombuffer(pack_address(getattr(record, side)), np.uint8)
             for name in ("port", "endpoint", "identity"):
                 flow[f"{side}_{name}"] = getattr(record, f"{side}_{name}")

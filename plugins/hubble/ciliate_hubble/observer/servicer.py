@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import grpc
@@ -19,11 +20,15 @@ from ciliate_hubble.observer.namespaces import Namespaces
 from ciliate_hubble.observer.rate import Rate
 from ciliate_hubble.observer.reading import Kept, Reading
 from ciliate_hubble.observer.span import SpanError, span_of
+from ciliate_hubble.ring import Ring
 from ciliate_hubble.server import Servicer
 
 VERSION = f"ciliate v{__version__}"
 NAME = "observer.Observer"
 _METADATA = (("hubble-server-version", VERSION),)
+
+READERS_MOST = 1000
+"""GetFlows calls at once."""
 
 Call = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,11 +36,14 @@ Call = grpc.aio.ServicerContext[Any, Any]
 class Observer:
     """Answers from what a node keeps."""
 
-    def __init__(self, kept: Kept, events: AgentEvents, namespaces: Namespaces, rate: Rate) -> None:
+    def __init__(
+        self, kept: Kept, events: AgentEvents, namespaces: Namespaces, rate: Rate, readers_most: int = READERS_MOST
+    ) -> None:
         self._kept = kept
         self._events = events
         self._namespaces = namespaces
         self._rate = rate
+        self._readers_most = readers_most
         self._started = time.monotonic_ns()
         self.readers = 0  # GetFlows calls under way
 
@@ -52,6 +60,9 @@ class Observer:
             mask = compile_mask(request.field_mask.paths)
         except (SpanError, FilterError, MaskError) as error:
             await _refuse(call, error)
+        if self.readers >= self._readers_most:
+            text = f"GetFlows: there are {self.readers} readers already, as many as one node serves; try again later"
+            await call.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self.readers += 1
         try:
             await _send(Reading(self._kept, span, matcher, mask).messages(), call)
@@ -88,9 +99,9 @@ class Observer:
         return pb.GetNamespacesResponse(namespaces=found)
 
     async def server_status(self, request: pb.ServerStatusRequest, call: Call) -> pb.ServerStatusResponse:
-        """How much there is."""
-        await call.send_initial_metadata(_METADATA)
+        """How much there is; the metadata say from when to when."""
         ring = self._kept.ring
+        await call.send_initial_metadata((*_METADATA, *_range(ring)))
         return pb.ServerStatusResponse(
             num_flows=ring.kept,
             max_flows=ring.capacity,
@@ -115,6 +126,13 @@ class Observer:
             "ServerStatus": answer(self.server_status, pb.ServerStatusRequest.FromString, status),
         }
         return grpc.method_handlers_generic_handler(NAME, handlers)
+
+
+def _range(ring: Ring) -> Iterator[tuple[str, str]]:
+    """Times of the oldest and the newest flow, as metadata."""
+    for name, place in (("ciliate-oldest-flow", ring.oldest), ("ciliate-newest-flow", ring.seen - 1)):
+        for time_ in ring.read(place, ring.seen, 1).flows["time"].tolist():
+            yield name, datetime.fromtimestamp(time_ / 1e9, UTC).isoformat()
 
 
 async def _send(messages: AsyncIterator[list[bytes]], call: Call) -> None:

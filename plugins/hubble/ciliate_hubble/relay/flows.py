@@ -231,15 +231,22 @@ class FlowMerge:
         with connection.line.use() as channel:
             call: Any = channel.unary_stream(METHOD)
             stream = call(payload, metadata=self._metadata)
-            while (message := await self._next(stream)) is not grpc.aio.EOF:
-                at = self._request.time_of(message)
-                if not node.progress.note(at):
-                    continue
-                self._window.push(node.source, at, message, time.monotonic())
-                self._wake.set()
-                while not self._window.has_room(node.source):
-                    node.room.clear()
-                    await node.room.wait()
+            try:
+                while (message := await self._next(stream)) is not grpc.aio.EOF:
+                    await self._take(node, message)
+            finally:
+                stream.cancel()  # also while it waits for room: the node must not hold it open for nobody
+
+    async def _take(self, node: NodeStream, message: bytes) -> None:
+        """Take in one message, and wait until there is room for another."""
+        at = self._request.time_of(message)
+        if not node.progress.note(at):
+            return
+        self._window.push(node.source, at, message, time.monotonic())
+        self._wake.set()
+        while not self._window.has_room(node.source):
+            node.room.clear()
+            await node.room.wait()
 
     async def _next(self, stream: Any) -> Any:
         """The next message, or EOF. Raises TimeoutError where there must be an end, and nothing comes for long."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ciliate.model.base import Row
-from ciliate.tables.table import TableReader
+from ciliate.tables.hub import PluginTables
+from ciliate.tables.spec import TableSpec
 
 R = TypeVar("R", bound=Row)
 SLICE = 256
@@ -19,7 +20,8 @@ SLICE = 256
 class Following(Generic[R]):
     """One table. `tell` gets the row before and after (None: there is none), of changes but not of what was there."""
 
-    reader: TableReader[R]
+    tables: PluginTables
+    spec: TableSpec[R]
     put: Callable[[R], None]
     delete: Callable[[Any], None]
     tell: Callable[[R | None, R | None], None] = lambda before, after: None
@@ -27,9 +29,9 @@ class Following(Generic[R]):
     known: dict[Any, R] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """For ever."""
-        key_of = self.reader.spec.key_of
-        async for changes in self.reader.changes():
+        """For ever. The rows that there are already are read here, a table a turn of the loop."""
+        key_of = self.spec.key_of
+        async for changes in self.tables.reader(self.spec).changes():
             deletes = changes.deletes
             if changes.snapshot:
                 there = {key_of(row) for row in changes.upserts}

@@ -21,25 +21,25 @@ LOOK = 0.5
 
 def follow_tables(context: Context, names: Names, rules: Rules, notices: Notices) -> None:
     """Spawn what follows each of them."""
-    read = context.tables.reader
+    tables = context.tables
 
     def put_prefix(row: IpcacheEntry) -> None:
         names.prefixes.put(row.prefix, row.identity)
 
     followings: list[Following] = [  # type: ignore[type-arg]  # each of another row
-        Following(read(ENDPOINTS), names.put_endpoint, names.delete_endpoint, notices.endpoint),
-        Following(read(ENDPOINT_POLICIES), names.put_policy, lambda _: None, notices.endpoint_policy),
-        Following(read(IDENTITIES), names.put_identity, names.delete_identity),
-        Following(read(IPCACHE), put_prefix, names.prefixes.delete, notices.prefix, after=names.prefixes_changed),
-        Following(read(RULE_SETS), rules.put, rules.delete),
-        Following(read(POLICY_REVISIONS), lambda _: None, lambda _: None, notices.policy),
+        Following(tables, ENDPOINTS, names.put_endpoint, names.delete_endpoint, notices.endpoint),
+        Following(tables, ENDPOINT_POLICIES, names.put_policy, lambda _: None, notices.endpoint_policy),
+        Following(tables, IDENTITIES, names.put_identity, names.delete_identity),
+        Following(tables, IPCACHE, put_prefix, names.prefixes.delete, notices.prefix, after=names.prefixes_changed),
+        Following(tables, RULE_SETS, rules.put, rules.delete),
+        Following(tables, POLICY_REVISIONS, lambda _: None, lambda _: None, notices.policy),
     ]
     for following in followings:
-        context.spawn(f"table {following.reader.spec.name}", following.run)
-    endpoints = read(ENDPOINTS)
+        context.spawn(f"table {following.spec.name}", following.run)
 
     async def watch_agent() -> None:
         """An agent's new life begins a new epoch of its tables."""
+        endpoints = tables.reader(ENDPOINTS)
         epoch = endpoints.epoch
         while True:
             if endpoints.epoch != epoch and not endpoints.stale:

@@ -125,11 +125,11 @@ class KubernetesCluster(Cluster):
 
     def work(self, use: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
         """What an async function does with the store. Raises StoreError."""
-        from ciliate_kubernetes.install.kinds import CUSTOM_RESOURCE_DEFINITION, INSTALLED
+        from ciliate_kubernetes.install.kinds import CUSTOM_RESOURCE_DEFINITION, INSTALLED, SECRET
 
         async def run() -> T:
             driver = load_driver("ciliate.store", "kubernetes")
-            store: Store = driver(self._store, (*INSTALLED, CUSTOM_RESOURCE_DEFINITION))
+            store: Store = driver(self._store, (*INSTALLED, CUSTOM_RESOURCE_DEFINITION, SECRET))
             try:
                 return await use(store)
             finally:

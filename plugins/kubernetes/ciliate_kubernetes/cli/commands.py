@@ -89,16 +89,16 @@ def uninstall(
 ) -> None:
     """Take Ciliate off a cluster: its pods, what nodes keep of it, its objects. Pods lose their network."""
     from ciliate_kubernetes.install.installation import Installation, InstallError
-    from ciliate_kubernetes.install.rendering import Choices
 
     async def work(store: Store) -> None:
         installation = Installation(store, namespace)
         before = await installation.read()
-        if before is None and not definitions:
+        if before is None:
             print(f"Ciliate is not installed in namespace {namespace} of cluster {cluster.name}")
+            if definitions:
+                await installation.remove_definitions(print)
             return
-        choices = Choices(namespace=namespace) if before is None else before.choices
-        await installation.remove(choices, limit, definitions, lambda line: print(line, flush=True))
+        await installation.remove(before.choices, limit, definitions, lambda line: print(line, flush=True))
 
     cluster = require()
     try:

@@ -11,16 +11,21 @@ from typing import Any
 import msgspec
 from ciliate.leadership import LEASE, LOCK
 from ciliate.model.kinds import CILIUM_ENDPOINT, CILIUM_IDENTITY, CILIUM_NODE, NAMESPACE, NODE, POD
-from ciliate.store import Kind, MissingKindError, NotFoundError, Object, Store, object_key
+from ciliate.model.policy_report import PREFIX
+from ciliate.store import ConflictError, Kind, MissingKindError, NotFoundError, Object, Store, object_key
 
 from ciliate_kubernetes.install import kinds
-from ciliate_kubernetes.install.rendering import Choices, cleanup, config_map, render, workloads
+from ciliate_kubernetes.install.rendering import Choices, cleanup, config_map, render, rights, workloads
 from ciliate_kubernetes.install.settings import CONFIG_MAP_NAME, Checked
 
 OWNER = "install"
 """Who the API server notes as manager of what is installed: `ciliate-install`."""
+_IS_UP = "CiliumIsUp"
+"""Reason of the condition NetworkUnavailable that the operator sets."""
 AGENT, OPERATOR, CLEANUP = "ciliate", "ciliate-operator", "ciliate-cleanup"
-_LEDGER, _NODE_REPORTS = "ciliate-ipam", "ciliate-node-"
+_LEDGER, _CA = "ciliate-ipam", "cilium-ca"
+_CERTIFICATES = {"app.kubernetes.io/managed-by": "ciliate"}
+"""Labels of Secrets that the operator has made."""
 _POLL = 0.25
 Say = Callable[[str], None]
 
@@ -76,21 +81,37 @@ class Installation:
         await self._clean_nodes(choices, deadline, say)
         for kind in (CILIUM_ENDPOINT, CILIUM_IDENTITY, CILIUM_NODE):
             await self._delete_all(kind, say)
+        await self._take_back_conditions(say)
         if definitions:
-            for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION, None):
-                if obj["spec"]["group"] == "cilium.io":
-                    await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
-        leases = [lease["metadata"]["name"] for lease in await self._list(LEASE.only("metadata.name"), self._namespace)]
-        reports = [(LEASE, name) for name in leases if name.startswith(_NODE_REPORTS)]
-        for kind, name in [*reports, *self._rest()]:
-            await self._delete(kind, name, say)
+            await self.remove_definitions(say)
+        for kind, name, namespace in [*await self._made_by_processes(), *self._rest(choices)]:
+            await self._delete(kind, name, say, namespace)
 
-    def _rest(self) -> list[tuple[Kind, str]]:
-        of_both = (
-            kinds.ROLE_BINDING, kinds.ROLE, kinds.CLUSTER_ROLE_BINDING, kinds.CLUSTER_ROLE, kinds.SERVICE_ACCOUNT
-        )  # fmt: skip
-        own = [(kind, name) for kind in of_both for name in (AGENT, OPERATOR)]
-        return [*own, (kinds.CONFIG_MAP, _LEDGER), (LEASE, LOCK), (kinds.CONFIG_MAP, CONFIG_MAP_NAME)]
+    async def remove_definitions(self, say: Say) -> None:
+        """Take the kinds of cilium.io away, and so all objects of them. Raises StoreError."""
+        for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION.only("spec.group"), None):
+            if obj["spec"]["group"] == "cilium.io":
+                await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
+
+    async def _made_by_processes(self) -> list[tuple[Kind, str, str]]:
+        """(kind, name, namespace) of nodes' reports and of certificates; a CA may be the user's, and stays."""
+        leases = await self._list(LEASE.only("metadata.name"), self._namespace)
+        secrets = (
+            await self._store.list(kinds.SECRET.only("metadata.name"), self._namespace, None, _CERTIFICATES)
+        ).items
+        names = [(LEASE, lease["metadata"]["name"]) for lease in leases]
+        found = [(kind, name) for kind, name in names if name.startswith(PREFIX)]
+        found += [(kinds.SECRET, secret["metadata"]["name"]) for secret in secrets]
+        return [(kind, name, self._namespace) for kind, name in found if name != _CA]
+
+    def _rest(self, choices: Choices) -> list[tuple[Kind, str, str]]:
+        """(kind, name, namespace) of what is installed beside workloads, bindings first, settings last."""
+        own = [
+            (_kind(obj), obj["metadata"]["name"], obj["metadata"].get("namespace", ""))
+            for obj in reversed(rights(choices))
+        ]
+        ours = self._namespace
+        return [*own, (kinds.CONFIG_MAP, _LEDGER, ours), (LEASE, LOCK, ours), (kinds.CONFIG_MAP, CONFIG_MAP_NAME, ours)]
 
     async def _clean_nodes(self, choices: Choices, deadline: float, say: Say) -> None:
         """Run the cleanup on every node, and wait until each has been put back."""
@@ -108,6 +129,24 @@ class Installation:
             ) from None
         await self._delete(kinds.DAEMON_SET, CLEANUP, say)
         await self._until(deadline + 30, f"pods of {CLEANUP} end", partial(self._gone, CLEANUP))
+
+    async def _take_back_conditions(self, say: Say) -> None:
+        """Nodes' networks are not ours to speak of any more."""
+        for listed in await self._list(NODE.only("metadata.name"), None):
+            name = listed["metadata"]["name"]
+            while True:
+                try:
+                    node = await self._store.get(NODE, name)
+                    status = node.get("status") or {}
+                    conditions = [c for c in status.get("conditions") or () if c.get("reason") != _IS_UP]
+                    if len(conditions) < len(status.get("conditions") or ()):
+                        await self._store.update_status({**node, "status": {**status, "conditions": conditions}})
+                        say(f"node/{name} condition {_IS_UP} removed")
+                except ConflictError:
+                    continue
+                except NotFoundError:
+                    pass
+                break
 
     async def _cleaned(self) -> bool:
         status = ((await self._get(kinds.DAEMON_SET, CLEANUP)) or {}).get("status") or {}
@@ -133,7 +172,7 @@ class Installation:
     async def _apply(self, obj: Object, say: Say) -> None:
         before = await self._get(_kind(obj), obj["metadata"]["name"])
         after = await self._store.apply(obj, OWNER)
-        done = "created" if before is None else "configured" if _revision(before) != _revision(after) else "unchanged"
+        done = "created" if before is None else "unchanged" if _said(before) == _said(after) else "configured"
         say(f"{obj['kind'].lower()}/{obj['metadata']['name']} {done}")
 
     async def _delete(self, kind: Kind, name: str, say: Say, namespace: str | None = None) -> None:
@@ -216,8 +255,10 @@ def _kind(obj: Object) -> Kind:
     return next(k for k in (*kinds.INSTALLED, NAMESPACE) if k.kind == obj["kind"])
 
 
-def _revision(obj: Object) -> str:
-    return str(obj["metadata"].get("resourceVersion", ""))
+def _said(obj: Object) -> Object:
+    """What an object says, without what the API server and controllers note in it."""
+    meta = {part: obj["metadata"].get(part) for part in ("labels", "annotations")}
+    return {**{part: value for part, value in obj.items() if part != "status"}, "metadata": meta}
 
 
 async def count_nodes(store: Store) -> int:

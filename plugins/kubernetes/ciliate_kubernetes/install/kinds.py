@@ -5,6 +5,7 @@ from __future__ import annotations
 from ciliate.store import Kind
 
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps", True, ("cm",), has_status=False)
+SECRET = Kind("v1", "Secret", "secrets", True, has_status=False)
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts", True, ("sa",), has_status=False)
 DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets", True, ("ds",))
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments", True, ("deploy",))

@@ -38,9 +38,13 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
 def render(choices: Choices, checked: Checked) -> list[Object]:
     """All objects, in the order in which they are to be made."""
-    objects = [*_load("rbac.yaml"), config_map(choices, checked.values), *workloads(choices, checked)]
-    placed = [_placed(obj, choices.namespace) for obj in objects]
-    return sorted(placed, key=lambda obj: _ORDER.index(obj["kind"]))
+    objects = [*rights(choices), config_map(choices, checked.values), *workloads(choices, checked)]
+    return sorted(objects, key=lambda obj: _ORDER.index(obj["kind"]))
+
+
+def rights(choices: Choices) -> list[Object]:
+    """Accounts, roles and bindings."""
+    return [_placed(obj, choices.namespace) for obj in _load("rbac.yaml")]
 
 
 def workloads(choices: Choices, checked: Checked) -> list[Object]:
@@ -86,7 +90,10 @@ def _daemon_set(choices: Choices, checked: Checked) -> Object:
 
 
 def _process(process: str, port: int) -> Object:
-    (container,) = _load("process.yaml")
+    container, of_agent = _load("process.yaml")
+    if process == "agent":
+        container["volumeMounts"] += of_agent.pop("volumeMounts")
+        container.update(of_agent)
     words = [process] if process == "agent" else ["run", process]
     container.update(name=process, args=["ciliate", *words])
     _listen(container, port)
@@ -125,9 +132,9 @@ def _choose(spec: Object, choices: Choices) -> None:
 
 
 def _placed(obj: Object, namespace: str) -> Object:
-    """An object in a namespace, and the subjects of bindings there."""
+    """An object in a namespace, unless it names one, and the subjects of bindings there."""
     if obj["kind"] not in _CLUSTER_SCOPED:
-        obj["metadata"]["namespace"] = namespace
+        obj["metadata"].setdefault("namespace", namespace)
     for subject in obj.get("subjects", ()):
         subject["namespace"] = namespace
     obj["metadata"].setdefault("labels", {}).setdefault("app.kubernetes.io/part-of", "cilium")

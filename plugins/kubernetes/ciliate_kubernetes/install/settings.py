@@ -15,6 +15,8 @@ from ciliate.plugin import Plugin
 
 CONFIG_MAP_NAME = "ciliate-config"
 OPERATOR = "operator"
+_ONCE_A_CLUSTER = ("relay",)
+"""Processes that are neither the operator nor one of each node's."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ def check(values: Mapping[str, str]) -> Checked:
         except Exception as error:  # a stranger's module may raise anything; the image may have what is lacking here
             notes.append(f"plugin {name} can't be checked here: {type(error).__name__}: {error}")
     processes = _processes(config.plugins, found, config.processes)
+    if elsewhere := [process for process in processes if process in _ONCE_A_CLUSTER]:
+        raise ConfigError(
+            f"plugin {processes[elsewhere[0]][0]} runs in a process {elsewhere[0]} that a cluster has once: it is not"
+            " among what `ciliate install` makes; run it beside the cluster"
+        )
     for process, names in processes.items():
         _refuse_split(process, names, found)
     return Checked(dict(values), processes, notes)

@@ -128,6 +128,7 @@ class Cluster:
                 if changes.complete:
                     left = set()
                     self._told(what)
+                del changes  # up to a page of objects, and the next change may be long in coming
 
     def _told(self, what: str) -> None:
         """A kind's whole list has come."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from ciliate.fields import decoder
+from ciliate.metrics import Metrics
 from ciliate.model.kinds import KINDS
 from ciliate.store import (
     ConflictError,
@@ -27,7 +28,7 @@ from ciliate_kubernetes.store.conditions import Conditions
 from ciliate_kubernetes.store.config import Options, parse_options
 from ciliate_kubernetes.store.groups import missing
 from ciliate_kubernetes.store.lists import Lists
-from ciliate_kubernetes.store.requests import APPLY_PATCH, JSON, MERGE_PATCH, Request, Requests
+from ciliate_kubernetes.store.requests import APPLY_PATCH, JSON, MERGE_PATCH, Calls, Request, Requests
 from ciliate_kubernetes.store.resources import Wanted, asked, path, resource, target
 from ciliate_kubernetes.store.watches import Watches
 
@@ -270,6 +271,10 @@ class KubernetesStore:
     def _check_status(kind: Kind, subresource: str) -> None:
         if subresource and not kind.has_status:
             raise InvalidError(f"{kind.plural} have no status of their own: use update")
+
+    def observe(self, metrics: Metrics) -> None:
+        """See `Store.observe`."""
+        self._requests.calls = Calls(metrics)
 
     def problems(self) -> tuple[str, ...]:
         """See `Store.problems`."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ciliate.metrics import Metrics
 from ciliate.store import UnavailableError
 
 from ciliate_kubernetes.store.config import Options
@@ -33,10 +34,29 @@ class Request:
     content_type: str = JSON
 
 
+class Calls:
+    """What is asked of the API server, in numbers that Cilium's dashboards know."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._calls = metrics.counter(
+            "cilium_k8s_client_api_calls_total", "Requests to the API server.", "host", "method", "return_code"
+        )
+        self._latency = metrics.histogram(
+            "cilium_k8s_client_api_latency_time_seconds", "Until the API server's answer began.", "path", "method"
+        )
+
+    def answered(self, request: Request, host: str, code: int, seconds: float) -> None:
+        """A request was answered; code 0: it was not."""
+        self._calls.labels(host, request.method, str(code) if code else "<error>").inc()
+        if code:
+            self._latency.labels(request.asked.resource, request.method).observe(seconds)
+
+
 class Requests:
     """All requests of one process."""
 
     def __init__(self, options: Options) -> None:
+        self.calls: Calls | None = None
         self._options = options
         self._transport: Transport | None = None
         self._loading = asyncio.Lock()
@@ -60,8 +80,12 @@ class Requests:
             async with self._loading:
                 if self._transport is None:
                     module = await asyncio.to_thread(importlib.import_module, "ciliate_kubernetes.store.transport")
-                    self._transport = module.Transport(self._options)
+                    self._transport = module.Transport(self._options, self._answered)
         return self._transport
+
+    def _answered(self, request: Request, host: str, code: int, seconds: float) -> None:
+        if self.calls is not None:
+            self.calls.answered(request, host, code, seconds)
 
     async def close(self) -> None:
         """Let go of all connections; what still runs fails."""

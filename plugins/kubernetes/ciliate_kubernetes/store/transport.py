@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ log = structlog.get_logger("store")
 _TOO_MANY, _UNAUTHORIZED = 429, 401
 _Answer = tuple[int, bytes, str | None]
 """Code, body, and the header Retry-After."""
-_FIRST_PATIENCE = 1.0
+_FIRST_PATIENCE = 0.5
 _LOOK_AGAIN = 1.0
 
 
@@ -74,8 +74,9 @@ class Patience:
     async def bear(self, request: Request, code: int, body: bytes, wait: str | None) -> None:
         """Wait, if that is what the server wants and there is time. Otherwise raises the refusal."""
         asked = float(wait) if wait and wait.isdigit() else 0.0
-        pause = max(asked, self._pause) * random.uniform(1.0, 1.2)
-        self._pause *= 2
+        if not asked:
+            self._pause *= 2
+        pause = (asked or self._pause) * random.uniform(1.0, 1.2)
         if code != _TOO_MANY or pause > self.left:
             raise refusal(request.asked, code, body, asked)
         await asyncio.sleep(pause)
@@ -84,8 +85,10 @@ class Patience:
 class Transport:
     """All requests of one process. Begins a new session when credentials have changed; what runs ends in the old."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, answered: Callable[[Request, str, int, float], None]) -> None:
+        """answered: told of each request the server's host, the answer's code (0: none), and seconds until it began."""
         self._options = options
+        self._answered = answered
         self._credentials = Credentials(options)
         self._session: Session | None = None
         self._next_look = 0.0
@@ -106,7 +109,7 @@ class Transport:
         for last in (False, True):
             async with self._leased() as session:
                 try:
-                    async with session.send(request, timeout) as response:
+                    async with self._sent(session, request, timeout) as response:
                         answer = await _read(response)
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     raise _unreachable(session, error) from error
@@ -124,7 +127,7 @@ class Transport:
         while True:
             async with self._leased() as session:
                 try:
-                    async with session.send(request, timeout) as response:
+                    async with self._sent(session, request, timeout) as response:
                         if response.status < 300:
                             yield lines(response.content)
                             return
@@ -136,6 +139,21 @@ class Transport:
             if answer[0] == _UNAUTHORIZED:
                 await self._renew(session)
             await patience.bear(request, *answer)
+
+    @asynccontextmanager
+    async def _sent(
+        self, session: Session, request: Request, timeout: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response to a request; it is counted."""
+        began, code = time.monotonic(), 0
+        try:
+            async with session.send(request, timeout) as response:
+                code = response.status
+                self._answered(request, session.host, code, time.monotonic() - began)
+                yield response
+        finally:
+            if not code:
+                self._answered(request, session.host, 0, time.monotonic() - began)
 
     @asynccontextmanager
     async def _leased(self) -> AsyncIterator[Session]:

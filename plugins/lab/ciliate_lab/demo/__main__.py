@@ -17,12 +17,13 @@ STEPS = (
     ("What is allowed now, and the rule that decided", steps.after),
     ("The same, as the kernel saw it", steps.events),
     ("The agent is killed under traffic; the kernel goes on", steps.kill),
+    ("What Hubble kept of all that: each denied flow with the rule that denied it", steps.flows),
 )
 
 NEXT = f"""What to try next:
    . .venv/bin/activate
    ciliate lab up
-   ciliate-dbg monitor                                          # in another terminal
+   ciliate hubble observe -f --rule                             # in another terminal
    ciliate apply --wait -f {steps.SHOWN}
    ciliate get pods                                             # ADDRESS of api
    ciliate lab exec web -- curl -m 1 http://ADDRESS:8080/       # allowed; from db it is not

@@ -12,7 +12,9 @@ from typing import Any
 
 BIN = Path(sys.executable).parent
 LAB = "demo"
-ENVIRONMENT = {**os.environ, "CILIATE_LAB": LAB}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HUBBLE_")} | {
+    "CILIATE_LAB": LAB
+}
 
 
 class DemoError(Exception):

@@ -22,11 +22,13 @@ ALLOWED = {("web", "api"), ("api", "web"), ("db", "web"), ("api", "db")}
 """Which tier may reach which once the policies are in force."""
 SECONDS = 10.0
 KILL_AFTER = 3.0
+KEPT = 65535
+"""Flows that the node keeps."""
 
 
 def start() -> None:
-    """A lab of one node."""
-    show("ciliate", "lab", "up")
+    """A lab of one node, that keeps all flows of what follows."""
+    show("ciliate", "lab", "up", "--set", f"hubble.event_buffer_capacity={KEPT}")
 
 
 def deploy() -> None:
@@ -101,6 +103,59 @@ def kill() -> None:
     counts = json.loads(output(traffic))
     _tell(counts)
     show("ciliate", "policy", "explain", "--from", "web", "--to", "db", "--port", "5432/tcp")
+
+
+def flows() -> None:
+    """What Hubble kept of all that: every denied flow names the rule that denied it."""
+    show("ciliate", "hubble", "status")
+    show(
+        "ciliate",
+        "hubble",
+        "observe",
+        "-t",
+        "policy-verdict",
+        "--verdict",
+        "FORWARDED",
+        "--to-port",
+        "8080",
+        "--last",
+        "2",
+        "--rule",
+    )
+    for source, target in _denied_pairs():
+        show(
+            "ciliate",
+            "hubble",
+            "observe",
+            "-t",
+            "drop",
+            "--from-pod",
+            source,
+            "--to-pod",
+            target,
+            "--last",
+            "1",
+            "--rule",
+        )
+    kept = _flows()
+    denied = [
+        flow for flow in kept if flow.get("verdict") == "DROPPED" and flow.get("drop_reason_desc") == "POLICY_DENIED"
+    ]
+    if not denied or any(not (flow.get("ingress_denied_by") or flow.get("egress_denied_by")) for flow in denied):
+        raise DemoError("each denied flow must name its rule")
+    say(f"   {len(kept)} flows kept, {len(denied)} of them denied by a policy: each names its rule")
+
+
+def _denied_pairs() -> list[tuple[str, str]]:
+    return [
+        (source, target) for source in PORTS for target in PORTS if source != target and (source, target) not in ALLOWED
+    ]
+
+
+def _flows() -> list[dict[str, Any]]:
+    command = [str(BIN / "ciliate"), "hubble", "observe", "--all", "-s", "-o", "json"]
+    answers = subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, check=True).stdout
+    return [json.loads(line).get("flow", {}) for line in answers.splitlines()]
 
 
 def _tell(counts: dict[str, int]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ciliate.context import Context
 from ciliate.model.kinds import CILIUM_ENDPOINT, CILIUM_IDENTITY
-from ciliate.store import ConflictError, NotFoundError, Object
+from ciliate.store import ConflictError, NotFoundError, Object, UnavailableError
 
 from ciliate_policy.allocator import HEARTBEAT, heartbeat, identity_of_object
 from ciliate_policy.config import PolicyConfig
@@ -45,6 +45,8 @@ class IdentityCollection:
             try:
                 await self.collect()
                 outcome = "success"
+            except UnavailableError as error:
+                self._context.log.warning("identities not looked through", reason=str(error))
             finally:
                 self._runs.labels(outcome).inc()
                 self._latency.labels(outcome).set(time.monotonic() - began)

@@ -23,6 +23,7 @@ from ciliate_policy.objects import POLICY_KINDS, is_large, policy_key, read_poli
 from ciliate_policy.operator.conditions import Condition, conditions_for, sentences, with_conditions
 from ciliate_policy.operator.progress import Progress
 from ciliate_policy.rules import Policy, PolicyKey
+from ciliate_policy.slices import sliced
 
 SETTLE = 0.3
 """Seconds from a change to a status that says of only some nodes that they have it."""
@@ -32,7 +33,8 @@ LEISURE = 30.0
 """Seconds until a status is brought up to date in which nothing but a count is old."""
 NEWCOMER = 60.0
 """Seconds for which a node that has never reported does not make a policy's status worse."""
-BATCH = 50
+BATCH = 20
+"""Policies read between two looks at what else is to be done."""
 KINDS = {kind.kind: kind for kind in POLICY_KINDS}
 
 
@@ -167,7 +169,7 @@ class Statuses:
             self._wake.clear()
             pause = None
             if not self._missing:
-                for key, everywhere in self.progress.take():
+                async for key, everywhere in sliced(iter(list(self.progress.take()))):
                     self._plan(key, 0.0 if everywhere else SETTLE)
                 while self._due and self._due[0][0] <= self._now():
                     await self._look(heapq.heappop(self._due))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from ciliate.model.l7 import HttpRecord, L7Record, L7Type, L7Verdict
 from ciliate_hubble.api import flow_pb2 as pb
 from ciliate_hubble.api import observer_pb2 as api
 
-from tests.node.hubble.node import observer, one
 from tests.node.labs import Lab, echo, until
+from tests.node.observers import observer, one
 
 FAMILIES = ("ipv4", "ipv6")
 
@@ -131,28 +133,22 @@ def _is_another(lab: Lab, pid: int) -> bool:
     return bool(agent["ready"] and agent["pid"] not in (0, pid))
 
 
-def test_records_of_a_plugin_in_another_process_become_l7_flows(lab: Lab, namespace: str) -> None:
+def test_records_of_a_plugin_in_another_process_become_l7_flows(lab: Lab, namespace: str, tmp_path: Path) -> None:
     pod = lab.run("web", "sleep", "inf", namespace=namespace)
-    config = lab.place.node(1).config
-    command = [sys.executable, "-m", "tests.node.hubble.node", str(config)]
-    proxy = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert proxy.stdin is not None
-    assert proxy.stdout is not None
-    record = {
-        "time": time.time_ns(), "type": 2, "verdict": 2, "ingress": True, "latency": 7_000_000,
-        "source": pod.ipv6, "destination": "2001:db8::5", "source_port": 80, "destination_port": 40000,
-        "http": {"method": "GET", "url": "http://web/secret", "protocol": "HTTP/2", "code": 403},
-    }  # fmt: skip
-    try:
-        assert proxy.stdout.readline() == "read by somebody\n"
-        print(json.dumps(record), file=proxy.stdin, flush=True)
-        with observer(lab) as flows:
+    record = L7Record(
+        time=time.time_ns(), type=L7Type.RESPONSE, verdict=L7Verdict.DENIED, ingress=True, latency=7_000_000,
+        source=pod.ipv6, destination="2001:db8::5", source_port=80, destination_port=40000,
+        http=HttpRecord(method="GET", url="http://web/secret", protocol="HTTP/2", code=403),
+    )  # fmt: skip
+    records = tmp_path / "records.json"
+    records.write_bytes(msgspec.json.encode([record]))
+    command = [sys.executable, "-m", "tests.node.hubble.emitter", str(lab.place.node(1).config), str(records)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emitter, observer(lab) as flows:
+        try:
             web = pb.FlowFilter(source_pod=[f"{namespace}/web"], http_status_code=["4+"], http_path=["^/secret$"])
             flow = one(flows, "a flow", web)
-    finally:
-        proxy.stdin.close()
-        proxy.terminate()
-        proxy.wait(20)
+        finally:
+            emitter.terminate()
     assert (flow.Type, flow.verdict, flow.is_reply.value) == (pb.L7, pb.DROPPED, True)
     assert flow.Summary == "HTTP/2 403 7ms (GET http://web/secret)"
     assert (flow.source.pod_name, list(flow.destination.labels)) == ("web", ["reserved:world-ipv6"])

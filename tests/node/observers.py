@@ -1,29 +1,13 @@
-"""An observer as tests ask it, and a process of a plugin from elsewhere that reads requests.
-
-`python -m tests.node.hubble CONFIG` is the latter: each line is a record as JSON, to be emitted as l7_records.
-"""
+"""A node's observer, as tests ask it."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import grpc
-import msgspec
-from ciliate.config import load_settings
-from ciliate.context import Context
-from ciliate.events import TopicSpec
-from ciliate.hookspecs import hookimpl
-from ciliate.host import Host
-from ciliate.logs import configure_logs
-from ciliate.model.l7 import L7_RECORDS, L7Record
-from ciliate.plugin import Plugin
 from ciliate_hubble.api import flow_pb2 as pb
 from ciliate_hubble.api import observer_pb2 as api
 from ciliate_hubble.api.observer_pb2_grpc import ObserverStub
@@ -84,38 +68,3 @@ def observer(lab: Lab, node: int = 0) -> Iterator[Observer]:
 def one(observer: Observer, what: str, *wanted: pb.FlowFilter) -> pb.Flow:
     """The latest of some flows, as soon as there is one."""
     return until(lambda: observer.flows(*wanted, number=1), 10, what)[0]
-
-
-class Proxy(Plugin):
-    """Emits what it is told that it has read."""
-
-    name = "proxy"
-
-    @hookimpl
-    def ciliate_topics(self) -> Iterable[TopicSpec[Any]]:
-        return (L7_RECORDS,)
-
-    @hookimpl
-    def ciliate_setup(self, context: Context) -> None:
-        self._context = context
-        context.spawn("lines", self._follow)
-
-    async def _follow(self) -> None:
-        while not self._context.events.queues(L7_RECORDS.name):
-            await asyncio.sleep(0.01)
-        print("read by somebody", flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            self._context.events.emit(L7_RECORDS, msgspec.convert(json.loads(line), L7Record))
-
-
-def main() -> None:
-    host = Host.load(load_settings(Path(sys.argv[1]), environment={}), "proxy", "proxy")
-    configure_logs(host.config.log)
-    plugin = Proxy()
-    host.loaded.manager.register(plugin, name=plugin.name)
-    host.loaded.plugins[plugin.name] = plugin
-    asyncio.run(host.run())
-
-
-if __name__ == "__main__":
-    main()
