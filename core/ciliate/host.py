@@ -21,7 +21,7 @@ from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, cor
 from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
-from ciliate.garbage import spare_the_old
+from ciliate.garbage import importing, spare_the_old
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
@@ -329,7 +329,8 @@ def run_host(settings: Settings, process: str, role: str) -> None:
     """Run a process until it is told to stop. Raises ConfigError, StartError."""
     from ciliate.logs import configure_logs
 
-    host = Host.load(settings, process, role)
+    with importing():
+        host = Host.load(settings, process, role)
     configure_logs(host.config.log)
     try:
         asyncio.run(host.run())
