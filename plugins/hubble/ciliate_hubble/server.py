@@ -15,6 +15,8 @@ from ciliate.health import Health
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
+from ciliate_hubble.calls import Calls
+
 HEALTH_NAME = "hubble.server.Observer"
 """The service name by which Hubble's programs ask after health, besides the empty one."""
 OPTIONS = (
@@ -102,7 +104,8 @@ class Server:
 
     async def _serve(self, listener: Listener) -> None:
         credentials = await listener.credentials() if listener.credentials is not None else None
-        server = grpc.aio.server(options=OPTIONS)
+        calls = Calls()
+        server = grpc.aio.server(options=OPTIONS, interceptors=[calls])
         health_pb2_grpc.add_HealthServicer_to_server(self._checks, server)
         for servicer in self._servicers:
             servicer.add(server)
@@ -113,10 +116,11 @@ class Server:
             if listener.address.startswith("/"):
                 os.chmod(listener.address, 0o600)  # noqa: PTH101 - a path of ours; it does not wait
             self._status.ready(listener.setting)
-            await server.wait_for_termination()
+            await asyncio.Event().wait()  # to be cancelled; in server.wait_for_termination that would spoil server.stop
         finally:
             self._status.not_ready("does not listen any more", listener.setting)
             await server.stop(GRACE)
+            await calls.end()
 
 
 def add_reflection(server: grpc.aio.Server, names: Sequence[str]) -> None:

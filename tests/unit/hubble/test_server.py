@@ -17,6 +17,7 @@ from ciliate_hubble.server import HEALTH_NAME, Listener, Server, Servicer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from tests.unit.hubble.relay.proxy import Network
 from tests.unit.processes.parts import reached
 
 
@@ -97,3 +98,24 @@ async def test_a_path_that_is_too_long_for_a_socket_is_refused_by_name(tmp_path:
     status = Health("hubble")
     async with running(Server((), [Listener(str(tmp_path / ("x" * 120)), "hubble.socket_path")], status)):
         await reached(lambda: "longer than the 107 bytes" in status.conditions["hubble.socket_path"], 10)
+
+
+async def test_a_call_whose_connection_is_dead_ends_with_the_server() -> None:
+    status = Health("hubble")
+    async with running(Server((), [Listener("127.0.0.1:0", "tcp")], status)) as server:
+        await reached(lambda: not status.reasons, 10)
+        network = Network(server.ports["tcp"])
+        await network.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{network.port}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            call = stub.Watch(health_pb2.HealthCheckRequest())
+            assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+            network.cut()  # the server never hears that the call is over
+            call.cancel()
+        assert calls_under_way(), "otherwise this test shows nothing"
+    assert not calls_under_way()
+    await network.stop()
+
+
+def calls_under_way() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("rpc_task", "HandleExc"))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import closing, suppress
 
 
 class Network:
@@ -14,6 +14,7 @@ class Network:
         self._whole = asyncio.Event()
         self._whole.set()
         self.port = 0
+        self._passing: set[asyncio.Task[None] | None] = set()
 
     async def start(self) -> None:
         """Listen."""
@@ -29,14 +30,21 @@ class Network:
         self._whole.set()
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Listen no more, and let go of what was connected."""
         self._server.close()
+        left = [task for task in self._passing if task is not None]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._whole.wait()
-        with suppress(OSError):
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
-            await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+        self._passing.add(asyncio.current_task())
+        with closing(writer):
+            await self._whole.wait()
+            with suppress(OSError):
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+                with closing(far_writer):
+                    await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
