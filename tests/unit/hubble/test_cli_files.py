@@ -37,9 +37,8 @@ def test_lines_that_are_no_flows_are_told_of_and_passed_over(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "flows"
-    path.write_text(
-        'nonsense\n\n[1]\n{"flow": {"verdict": "DROPPED", "new": 1}, "newer": 2}\n{"verdict": "FORWARDED"}\n{"flow": 3}\n'
-    )
+    flow = '{"flow": {"verdict": "DROPPED", "new": 1}, "newer": 2}'
+    path.write_text("\n".join(("nonsense", "", "[1]", flow, '{"verdict": "FORWARDED"}', '{"flow": 3}')))
     shown, errors = _show(capsys, "--input-file", str(path))
     assert [line.split()[5] for line in shown] == ["DROPPED", "FORWARDED"]
     assert [line.split()[1] for line in errors.splitlines()] == ["1", "3", "6"]
