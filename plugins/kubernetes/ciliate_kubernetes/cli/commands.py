@@ -96,7 +96,7 @@ def uninstall(
         if before is None:
             print(f"Ciliate is not installed in namespace {namespace} of cluster {cluster.name}")
             if definitions:
-                await installation.remove_definitions(print)
+                await installation.remove_definitions(time.monotonic() + limit, print)
             return
         await installation.remove(before.choices, limit, definitions, lambda line: print(line, flush=True))
 

@@ -85,15 +85,25 @@ class Installation:
             await self._delete_all(kind, say)
         await self._take_back_conditions(say)
         if definitions:
-            await self.remove_definitions(say)
+            await self.remove_definitions(deadline, say)
         for kind, name, namespace in [*await self._made_by_processes(), *self._rest(choices)]:
             await self._delete(kind, name, say, namespace)
 
-    async def remove_definitions(self, say: Say) -> None:
-        """Take the kinds of cilium.io away, and so all objects of them. Raises StoreError."""
-        for obj in await self._list(kinds.CUSTOM_RESOURCE_DEFINITION.only("spec.group"), None):
-            if obj["spec"]["group"] == "cilium.io":
-                await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, obj["metadata"]["name"], say)
+    async def remove_definitions(self, deadline: float, say: Say) -> None:
+        """Take the kinds of cilium.io away, and so all objects of them, which takes the API server a while.
+
+        deadline: by time.monotonic(). Raises StoreError, TimeoutError.
+        """
+        for name in await self._definitions():
+            await self._delete(kinds.CUSTOM_RESOURCE_DEFINITION, name, say)
+        await self._until(deadline, "custom resource definitions are gone", self._no_definitions)
+
+    async def _definitions(self) -> list[str]:
+        found = await self._list(kinds.CUSTOM_RESOURCE_DEFINITION.only("spec.group"), None)
+        return [obj["metadata"]["name"] for obj in found if obj["spec"]["group"] == "cilium.io"]
+
+    async def _no_definitions(self) -> bool:
+        return not await self._definitions()
 
     async def _made_by_processes(self) -> list[tuple[Kind, str, str]]:
         """(kind, name, namespace) of nodes' reports and of certificates; a CA may be the user's, and stays."""
