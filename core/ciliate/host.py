@@ -21,7 +21,7 @@ from ciliate.config import CORE_SECTIONS, ConfigError, CoreConfig, Settings, cor
 from ciliate.context import Context, NodePlace, Services
 from ciliate.drain import EventRing
 from ciliate.events import Events
-from ciliate.garbage import spare_the_old
+from ciliate.garbage import importing, spare_the_old
 from ciliate.health import Health
 from ciliate.kernel.errors import KernelError
 from ciliate.kernel.probe import Feature, lacking
@@ -45,6 +45,7 @@ from ciliate.worker import Worker
 
 log = structlog.get_logger("host")
 LAG_INTERVAL = 0.05
+STORE = "store"  # beside plugins' names, where reasons are given
 OPERATOR = "operator"
 """The role of a process that is of no node: no maps are made for it, and one in a cluster leads."""
 
@@ -178,7 +179,8 @@ class Host:
         return {name: reasons for name, reasons in self._complaints().items() if not self._is_essential(name)}
 
     def _is_essential(self, name: str) -> bool:
-        return name == "core" or self.loaded.is_essential(name)
+        """Not the store: who lacks what it has says so, and who has what he needs goes on without it."""
+        return name == "core" or (name != STORE and self.loaded.is_essential(name))
 
     def _complaints(self) -> dict[str, list[str]]:
         reasons = {name: health.reasons for name, health in self.healths.items() if health.reasons}
@@ -187,7 +189,7 @@ class Host:
             if task.state in ("waiting", "disabled"):
                 reasons.setdefault(task.plugin, []).append(f"task {task.name} is {task.state}: {task.last_error}")
         if problems := self.store.problems():
-            reasons["store"] = list(problems)
+            reasons[STORE] = list(problems)
         return reasons
 
     @property
@@ -327,7 +329,8 @@ def run_host(settings: Settings, process: str, role: str) -> None:
     """Run a process until it is told to stop. Raises ConfigError, StartError."""
     from ciliate.logs import configure_logs
 
-    host = Host.load(settings, process, role)
+    with importing():
+        host = Host.load(settings, process, role)
     configure_logs(host.config.log)
     try:
         asyncio.run(host.run())

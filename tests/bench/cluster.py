@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ _USED = frozenset(kind.plural for kind in KINDS if kind.api_version.startswith("
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True)
+class Attached:
+    """A pod of the node: a network namespace."""
+
+    netns: str
+    ipv4: str = ""
+    ipv6: str = ""
+
+
 class LargeCluster:
     """A control plane with a population, and node 0 of it, whose agent the test starts."""
 
@@ -41,7 +51,7 @@ class LargeCluster:
         self.log = self.folder / "agent.log"
         self._bpf = self.folder / "bpf"
         self._network = Network(f"lc{os.getpid()}-{uuid.uuid4().hex[:4]}")
-        self._pods: list[str] = []
+        self.pods: dict[int, Attached] = {}  # by their number in the population
         self._agent: subprocess.Popen[bytes] | None = None
         self._etcd = etcd
 
@@ -59,15 +69,15 @@ class LargeCluster:
             self.plane.kubectl.wait(plural, "crd", f"{plural}.cilium.io", condition=is_established)
         fill(self.plane, self.population.objects())
 
-    def start_agent(self) -> float:
-        """Start the agent, with node 0's pods on it; seconds until it says that it is ready."""
+    def start_agent(self, ready: bool = True) -> float:
+        """Start the agent; seconds until it says that it is ready, if that is waited for."""
         config = self.folder / "ciliate.yaml"
         config.write_text(yaml.safe_dump(self._settings()))
         command = [*self._node.enter, str(Path(sys.executable).parent / "ciliate"), "agent", "--config", str(config)]
         began = time.monotonic()
         with self.log.open("ab") as log:
             self._agent = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
-        while not self._ready():
+        while ready and not self.is_ready():
             assert self._agent.poll() is None and time.monotonic() - began < 120, self.log.read_text()[-4000:]
             time.sleep(0.02)
         return time.monotonic() - began
@@ -82,20 +92,20 @@ class LargeCluster:
     def add_pods(self) -> None:
         """Attach this node's pods, as its runtime would."""
         for number in range(0, self.population.pods, self.population.nodes):
-            name = f"{self._network.name}-{number}"
-            subprocess.run(["ip", "netns", "add", name], check=True)
-            self._pods.append(name)
+            netns = f"{self._network.name}-{number}"
+            subprocess.run(["ip", "netns", "add", netns], check=True)
+            self.pods[number] = Attached(netns)
             place = self.population.place(number)
-            arguments = f"K8S_POD_NAMESPACE={place.namespace};K8S_POD_NAME={pod_name(number)}"
             outcome = shim.call(
                 "ADD",
                 shim.conf(self.folder / "run" / "cni.sock"),
                 containerid=uuid.uuid4().hex,
                 ifname="eth0",
-                netns=f"/run/netns/{name}",
-                args=arguments,
+                netns=f"/run/netns/{netns}",
+                args=f"K8S_POD_NAMESPACE={place.namespace};K8S_POD_NAME={pod_name(number)}",
             )
             assert outcome.status == 0, outcome.output
+            self.pods[number] = Attached(netns, *(ip["address"].partition("/")[0] for ip in outcome.json["ips"]))
 
     @property
     def pid(self) -> int:
@@ -143,13 +153,14 @@ class LargeCluster:
         self.stop_agent()
         if hasattr(self, "plane"):
             self.plane.close()
-        for name in self._pods:
-            subprocess.run(["ip", "netns", "delete", name], check=False)
+        for pod in self.pods.values():
+            subprocess.run(["ip", "netns", "delete", pod.netns], check=False)
         self._network.close()
         bpffs.unmount(self._bpf)
         subprocess.run(["rm", "-rf", str(self.folder)], check=False)
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether the agent says so."""
         try:
             return bool(self.api("/status")["ready"])
         except (ApiError, OSError):

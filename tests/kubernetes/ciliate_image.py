@@ -20,7 +20,8 @@ from tests.kubernetes.images import Layer, add_busybox, write_archive
 
 NAME = f"docker.io/library/{IMAGE}"
 ROOT = Path(__file__).resolve().parents[2]
-_ROOMS = ("cni", "hubble", "ipam", "kubernetes", "node", "objects", "policy")
+ROOMS = ("cni", "hubble", "ipam", "kubernetes", "node", "objects", "policy")
+_LOADER = next(Path("/lib64").glob("ld-linux-*.so.*"))
 _HOME = "opt/ciliate"
 _SITE = f"{_HOME}/lib/python3.11/site-packages"
 _APPLETS = ("sh", "sleep", "ip", "grep", "mount", "umount", "cat", "ls", "test", "touch", "env", "kill", "ps", "ping")
@@ -76,7 +77,7 @@ def _add_python(layer: Layer, libraries: set[Path]) -> None:
 def _site_packages() -> Iterator[tuple[Path, str]]:
     """Files of our distributions and of all that they require: (where it is, its name in the image)."""
     seen: dict[str, Distribution] = {}
-    for room in ("ciliate", *(f"ciliate-{room}" for room in _ROOMS)):
+    for room in ("ciliate", *(f"ciliate-{room}" for room in ROOMS)):
         _require(room, seen)
     for name, found in sorted(seen.items()):
         for file in found.files or ():
@@ -118,7 +119,7 @@ def _room(name: str) -> Iterator[tuple[Path, str]]:
 
 def _needed(path: Path) -> set[Path]:
     """Shared libraries that the loader finds for a file."""
-    listed = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run([str(_LOADER), "--list", str(path)], capture_output=True, text=True, check=False).stdout
     found = {Path(word) for line in listed.splitlines() for word in line.split() if word.startswith("/")}
     return {file for file in found if ROOT not in file.parents}
 

@@ -52,6 +52,7 @@ class Layer:
         entry = self._tar.gettarinfo(source.resolve(), name)
         entry.type, entry.linkname, entry.size = tarfile.REGTYPE, "", source.stat().st_size  # no hard links
         entry.uid = entry.gid = 0
+        entry.mtime = int(entry.mtime)  # as far as Python looks at it; a fraction takes a header of its own
         entry.uname = entry.gname = ""
         entry.mode = entry.mode if mode is None else mode
         with source.open("rb") as data:

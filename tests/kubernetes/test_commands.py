@@ -105,6 +105,21 @@ def test_enabling_what_is_enabled_is_fine(installation: Installation) -> None:
     assert {row["name"]: row["state"] for row in rows}["policy"] == "enabled"
 
 
+def test_a_plugin_with_a_process_of_its_own_comes_and_goes_with_its_container(installation: Installation) -> None:
+    def containers() -> list[str]:
+        agents = installation.kubectl.json("get", "daemonset", "ciliate", "-n", SYSTEM)
+        return [container["name"] for container in agents["spec"]["template"]["spec"]["containers"]]
+
+    assert containers() == ["agent", "hubble"]
+    installation.ciliate("plugins", "disable", "hubble")
+    try:
+        assert containers() == ["agent"]
+    finally:
+        installation.ciliate("plugins", "enable", "hubble")
+    assert containers() == ["agent", "hubble"]
+    installation.ciliate("status", "--wait", "--wait-duration", "60s")
+
+
 def test_installing_again_changes_nothing_and_keeps_settings(installation: Installation) -> None:
     before, settings = workloads(installation), installation.ciliate("config", "view").stdout
     assert "policy.identity_gc_interval" in settings
@@ -118,6 +133,19 @@ def test_versions_are_those_that_run(installation: Installation) -> None:
     assert said.startswith("ciliate ")
     assert f"ciliate:0.1.0 ({len(installation.cluster.nodes)} running)" in said
     assert len(installation.ciliate("version", "--client").stdout.splitlines()) == 1
+
+
+def test_who_may_not_execute_in_pods_is_told_so(installation: Installation) -> None:
+    plane = installation.cluster.control_plane
+    viewer = plane.authority.kubeconfig(plane.url, "viewer", ["viewers"])
+    words = ("create", "clusterrolebinding", "viewers", "--clusterrole=view", "--group=viewers")
+    installation.kubectl(*words)
+    try:
+        done = installation.ciliate("plugins", "--kubeconfig", str(viewer), check=False)
+        assert done.returncode == 1
+        assert 'User "viewer" cannot' in done.stderr and "pods/exec" in done.stderr
+    finally:
+        installation.kubectl("delete", "clusterrolebinding", "viewers")
 
 
 def test_apply_waits_until_every_node_enforces(installation: Installation) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ciliate_kubernetes.crds.definition import VERSION_LABEL
-from ciliate_kubernetes.install.installation import is_ready
+from ciliate_kubernetes.install.pods import is_ready
 from ciliate_kubernetes.install.rendering import Choices, rights
 
 from tests.kubernetes.daemons import wait_for

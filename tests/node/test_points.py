@@ -156,7 +156,7 @@ def test_in_the_agents_own_process_it_outlives_the_agent_and_goes_when_it_is_not
         node.kill(signal.SIGTERM)
         node.words = [word]
         node.start()
-        assert not reaches(client, server, DENIED)
+        wait_for("the slot is filled", lambda: not reaches(client, server, DENIED))
         node.kill()
         assert not reaches(client, server, DENIED)
         node.start()

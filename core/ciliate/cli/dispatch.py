@@ -17,6 +17,7 @@ import typer
 
 from ciliate.api.routes import ApiError
 from ciliate.config import ConfigError
+from ciliate.garbage import importing
 from ciliate.store import StoreError
 
 CONTEXT, KUBECONFIG = "CILIATE_CONTEXT", "CILIATE_KUBECONFIG"
@@ -87,7 +88,8 @@ def _leading_words(words: list[str]) -> list[str]:
 
 def _call(point: EntryPoint, program: str, arguments: list[str]) -> NoReturn:
     try:
-        target = point.load()
+        with importing():
+            target = point.load()
     except Exception as error:
         print(f"{program}: {point.value} can't be imported: {type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(1) from error

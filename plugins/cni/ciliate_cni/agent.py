@@ -66,7 +66,8 @@ class Agent:
         self.pods = Pods(context.store, context.node.name, self._pod_changed, self._namespace_changed)
         self.points = Points(context.maps)
         flows = context.maps.open(ENDPOINT_FLOWS_MAP.name, writable=True).mmap(writable=True)
-        self.flow_limits = FlowLimits(flows, CONNTRACK_MAP.max_entries, self.config.conntrack_share)
+        room = context.maps.open(CONNTRACK_MAP.name).spec.max_entries
+        self.flow_limits = FlowLimits(flows, room, self.config.conntrack_share)
         self.metrics = CniMetrics(context.metrics, self._states, self._packets, self.points.rows)
         self._activity = Activity()
         self._tcx_links = TcxLinks(context.node.bpffs / "links")

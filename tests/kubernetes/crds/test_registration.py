@@ -14,7 +14,7 @@ from ciliate_kubernetes.crds.definition import VERSION_LABEL, definition_object
 from ciliate_kubernetes.crds.kinds import DEFINITIONS
 
 from tests.kubernetes.control_plane import ControlPlane
-from tests.kubernetes.crds.conftest import NAMES
+from tests.kubernetes.crds.registered import NAMES
 from tests.kubernetes.kubectl import Manifest
 
 LIMIT = 60.0

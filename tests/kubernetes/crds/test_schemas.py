@@ -9,8 +9,8 @@ import pytest
 from ciliate.review import Severity
 from ciliate_policy.objects import review
 
-from tests.kubernetes.crds.conftest import NAMES
 from tests.kubernetes.crds.manifests import WHOLE, Manifest, named, rule
+from tests.kubernetes.crds.registered import NAMES
 from tests.kubernetes.kubectl import Kubectl
 
 

@@ -1,4 +1,4 @@
-"""An API server of the tests' own, an operator on it, and nodes' agents as far as they speak with it."""
+"""An API server with our kinds, an operator on it, and nodes' agents as far as they speak with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ciliate.config import Settings
 from ciliate.host import Host
 
 from tests.kubernetes.control_plane import ControlPlane
-from tests.kubernetes.crds.conftest import registered
+from tests.kubernetes.crds.registered import registered
 
 ELECTION = {
     "leader_election_lease_duration": 3,
@@ -23,15 +23,10 @@ PLUGINS = {"operator": ["cni", "ipam", "policy", "kubernetes", "crds"], "agent":
 
 
 @pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    """A control plane that knows our kinds."""
-    from tests.kubernetes.conftest import _made
-
-    made = _made({})
-    found = next(made)
-    registered(found)
-    yield found
-    assert next(made, None) is None
+def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """A control plane that knows our kinds, and forgets them afterwards."""
+    with registered(control_plane):
+        yield control_plane
 
 
 @asynccontextmanager

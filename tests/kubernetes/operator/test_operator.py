@@ -186,19 +186,33 @@ async def test_endpoints_come_are_mended_and_go(plane: ControlPlane, kubectl: Ku
 
 
 async def test_what_nobody_uses_is_collected(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
-    owner = {"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "u"}
     cilium = {"apiVersion": "cilium.io/v2"}
+    named = {"name": "web", "namespace": "default"}
     kubectl.apply(
-        {**cilium, "kind": "CiliumNode", "metadata": {"name": "gone", "ownerReferences": [owner]}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**named, "name": "default"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": {"containers": [{"name": "c", "image": "x"}]}},
+    )
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "name": "web",
+        "uid": kubectl.json("get", "pod", "web")["metadata"]["uid"],
+    }
+    node = {"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "u"}
+    kubectl.apply(
+        {**cilium, "kind": "CiliumNode", "metadata": {"name": "gone", "ownerReferences": [node]}},
         {**cilium, "kind": "CiliumNode", "metadata": {"name": "alone"}},
-        {**cilium, "kind": "CiliumEndpoint", "metadata": {"name": "gone", "namespace": "default"}},
+        {**cilium, "kind": "CiliumEndpoint", "metadata": {**named, "name": "gone"}},
+        {
+            **cilium, "kind": "CiliumEndpoint", "metadata": {**named, "ownerReferences": [pod]},
+            "status": {"identity": {"id": 300}},
+        },
         identity_object(300, ("k8s:app=a",)),
         identity_object(301, ("k8s:app=b",)),
-    )
+    )  # fmt: skip
     async with process(plane, tmp_path, "operator", "o"):
-        await until(
-            lambda: kubectl("get", "cn,cep,ciliumid", "-o", "name").split(), ["ciliumnode.cilium.io/alone"].__eq__
-        )
+        left = {"ciliumnode.cilium.io/alone", "ciliumendpoint.cilium.io/web", "ciliumidentity.cilium.io/300"}
+        await until(lambda: set(kubectl("get", "cn,cep,ciliumid", "-o", "name").split()), left.__eq__)
 
 
 async def test_identities_of_many_nodes_agree_though_each_sees_the_others_late(

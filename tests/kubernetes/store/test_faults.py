@@ -21,6 +21,7 @@ from ciliate.store import (
     StoreError,
     UnavailableError,
 )
+from ciliate_kubernetes.store import lists as lists_of_store
 from ciliate_kubernetes.store.driver import KubernetesStore
 
 from tests.contracts.store import WIDGET, widget
@@ -166,6 +167,24 @@ async def test_pages_of_a_list_that_expires_in_the_middle_are_asked_for_anew(
     async with Follower(behind, space) as follower:
         await follower.until(lambda: follower.complete)
         assert len(follower.known) == 23
+
+
+@pytest.mark.parametrize("fault", ["silent", "refused", "fails"])
+async def test_a_server_that_can_not_stream_lists_is_asked_for_pages(
+    store: KubernetesStore, open_store: OpenStore, proxy: Proxy, space: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists_of_store, "_STREAM_PATIENCE", 0.2)
+    await store.create(widget("first", space))
+    invalid = refuses(422, "Invalid", causes=[{"field": "sendInitialEvents", "message": "forbidden"}])
+    failing = streams({"type": "ERROR", "object": status(500, "InternalError", "RequestWatchProgress is disabled")})
+    answer = {"silent": Fault(silent=True), "refused": Fault(invalid), "fails": Fault(failing)}[fault]
+    proxy.inject(lambda seen: "sendInitialEvents" in seen.query, answer)
+    behind = open_store(server=proxy.url, **{**IMPATIENT, "streaming_lists": True, "silent_seconds": 5.0})
+    for _ in range(2):
+        assert [obj["metadata"]["name"] for obj in (await behind.list(WIDGET, space)).items] == ["first"]
+    assert len([seen for seen in proxy.seen if "sendInitialEvents" in seen.query]) == 1, (
+        "it was asked for streams again"
+    )
 
 
 async def test_an_outage_after_the_start_costs_no_list_and_loses_no_change(

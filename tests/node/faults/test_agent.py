@@ -125,7 +125,7 @@ def test_pods_outlive_the_table_file_and_its_copy(lab: Lab, steady: Callable[...
     figures.check()
     await_equal(lab, before)
     assert "endpoints recovered" in log_of(lab)
-    friend = next(row for row in rows(lab, "endpoints") if row["pod"] == "friend")
+    friend = until(lambda: [row for row in rows(lab, "endpoints") if row["pod"] == "friend"], 30, "its name")[0]
     assert friend["namespace"] == "steady" and "k8s:app=friend" in friend["labels"]
     assert not {r["id"] for r in rows(lab, "rule_sets") if r["id"] > 4} & rules, (
         "old flows' numbers mean what they meant"

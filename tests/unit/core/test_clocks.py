@@ -17,6 +17,7 @@ TOLD = {
     "plugins/hubble/ciliate_hubble/cli/events.py": "what a person means by `--since 5m`",
     "plugins/hubble/ciliate_hubble/cli/observe.py": "the same",
     "plugins/hubble/ciliate_hubble/cli/times.py": "how a flow's time is written",
+    "plugins/hubble/ciliate_hubble/ingest/clock.py": "what times of records are shown as",
     "plugins/hubble/ciliate_hubble/ingest/ingest.py": "when flows were, and losses",
     "plugins/hubble/ciliate_hubble/observer/agent_events.py": "when something happened to the agent",
     "plugins/hubble/ciliate_hubble/observer/reading.py": "when a reader lost flows",

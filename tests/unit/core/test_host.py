@@ -12,6 +12,7 @@ import pytest
 from ciliate.api.client import Client
 from ciliate.config import ConfigError, load_settings
 from ciliate.host import Host
+from ciliate.model.kinds import NAMESPACE
 
 from tests.unit.core.strangers import install
 
@@ -161,6 +162,19 @@ async def test_what_is_essential_or_may_be_makes_the_process_not_ready(
                 await asyncio.sleep(0.01)
         assert reason in host.ready()[name][0]
         assert list(host.ready()) == [name] and list(host.degraded()) == ["kitchen"]
+    finally:
+        await host.stop()
+
+
+async def test_a_store_that_is_away_makes_it_degraded_and_no_more(flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite.users").touch()  # there was a store, which is gone
+    host = Host.load(load_settings(None, [*flags, "plugins=[]"], {}), "agent", "agent")
+    await host.start()
+    try:
+        assert host.ready() == {} and "is gone" in host.degraded()["store"][0]
+        (tmp_path / "store.sqlite.users").unlink()
+        assert (await host.store.list(NAMESPACE)).items
+        assert host.degraded() == {}
     finally:
         await host.stop()
 

@@ -316,6 +316,13 @@ def test_series_of_a_pod_that_is_gone_are_dropped_a_minute_later(labels: str) ->
     assert sorted(_series(metrics, "hubble_flows_processed_total").values()) == [1, 2]
 
 
+def test_series_that_look_like_a_pods_but_are_a_workloads_stay() -> None:
+    metrics = _metrics("flow:sourceContext=workload|pod;destinationContext=pod|identity")
+    metrics.sink(_flows({"destination_end": WORLD}))
+    assert metrics.pods() == set()
+    assert {dict(labels)["source"] for labels in _series(metrics, "hubble_flows_processed_total")} == {"shop/web"}
+
+
 def test_a_pod_that_comes_back_keeps_its_series() -> None:
     metrics = _metrics("flow:sourceContext=pod")
     metrics.sink(_flows({}))

@@ -177,6 +177,14 @@ async def test_the_api_server_is_found_wherever_it_is(host: Host) -> None:
     await places(host, {"203.0.113.9": "node"})
 
 
+async def test_what_is_not_looked_at_is_not_waited_for(host: Host) -> None:
+    host.settings.set("kubernetes", {"endpoints": False, "nodes": False, "api_server": False}, "test")
+    await host.start()
+    await apply(host.store, THERE, WEB, api_server("10.0.0.2"))
+    await claims(host, set())
+    assert host.ready() == {}
+
+
 NONSENSE: list[Any] = [None, 7, "x", [], {}, {"addresses": 7}, {"addresses": [7, {"type": "InternalIP"}]}]
 
 

@@ -221,6 +221,15 @@ async def test_an_unused_identity_is_deleted_after_its_time_and_a_used_one_never
                 await asyncio.sleep(0.01)
 
 
+async def test_where_nobody_writes_endpoints_no_identity_is_deleted(store: Store, tmp_path: Path) -> None:
+    await store.create(identity_object(300, ("k8s:app=a",)))
+    async with operator(tmp_path, **quick(0.0)) as host:
+        async with asyncio.timeout(LIMIT):
+            while 'identity_gc_runs_total{outcome="success"} 5.0' not in host.metrics.exposition():
+                await asyncio.sleep(0.01)
+        assert await heartbeats(store) == {"300": ""}
+
+
 async def test_an_identity_taken_into_use_again_is_kept(store: Store, tmp_path: Path) -> None:
     """A node takes the annotation away; its endpoint's object may come much later."""
     unused = identity_object(300, ("k8s:app=a",))
@@ -232,6 +241,7 @@ async def test_an_identity_taken_into_use_again_is_kept(store: Store, tmp_path: 
     allocator.use(300)
     await until_heartbeats(store, lambda found: found["300"] == "")
     assert (await store.get(CILIUM_IDENTITY, "300"))["metadata"]["annotations"] == {"mine": "x"}
+    await endpoint(store, "other", 301)
     async with operator(tmp_path, **quick(60.0)):
         await until_heartbeats(store, lambda found: found["300"] > old)
 

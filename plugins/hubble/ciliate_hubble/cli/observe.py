@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from ciliate_hubble.api import observer_pb2_grpc
+from ciliate_hubble.api import observer_pb2, observer_pb2_grpc
 from ciliate_hubble.cli.colours import colours
 from ciliate_hubble.cli.connection import connected
+from ciliate_hubble.cli.files import read_answers
 from ciliate_hubble.cli.filters import flow_filters
-from ciliate_hubble.cli.flags import Given
+from ciliate_hubble.cli.flags import Given, UsageError
 from ciliate_hubble.cli.printers import PRINTERS, Style, json_line, show
 from ciliate_hubble.cli.request import get_flows_request, last_value, output_format, switched
 from ciliate_hubble.cli.settings import server_settings
@@ -26,6 +27,12 @@ def observe_flows(given: Sequence[Given]) -> None:
         print_filters(given)
         return
     printer = PRINTERS[output](style)
+    if path := last_value(given, "input-file"):
+        _check_for_file(given, request)
+        for answer in read_answers(path, request):
+            show(printer, answer, style.silent)
+        printer.end()
+        return
     with connected(server_settings(given)) as server:
         stub = observer_pb2_grpc.ObserverStub(server.channel)
         try:
@@ -35,6 +42,17 @@ def observe_flows(given: Sequence[Given]) -> None:
                     sys.stdout.flush()
         finally:
             printer.end()
+
+
+def _check_for_file(given: Sequence[Given], request: observer_pb2.GetFlowsRequest) -> None:
+    if request.follow:
+        raise UsageError("--input-file and --follow can't be combined")
+    if request.whitelist or request.blacklist:
+        raise UsageError(
+            "--input-file can't be combined with filters, which only a server judges: give them with -o json"
+        )
+    if not any(flag.name in ("last", "first") for flag in given):
+        request.number = 0  # a file is shown whole
 
 
 def flow_style(given: Sequence[Given]) -> Style:

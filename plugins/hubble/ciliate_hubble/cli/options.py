@@ -98,6 +98,7 @@ FORMATS = (
     Flag("numeric", "Show addresses."),
     Flag("field-mask", "Only these fields of a flow, by commas; with -o json.", "FIELDS"),
     Flag("use-default-field-masks", "Ask only for what the format shows.", "", "", "true"),
+    Flag("input-file", "Flows that -o json has written, in place of a server's; - is standard input.", "FILE"),
     Flag("print-raw-filters", "Print the filters and ask nobody."),
     Flag("silent-errors", "Say nothing of nodes that are not available.", short="s"),
 )

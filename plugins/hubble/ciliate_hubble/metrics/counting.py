@@ -55,6 +55,7 @@ class FlowMetric(ABC):
         """Drop the series that are about one of these pods alone."""
         for counter in self.counters:
             counter.remove(lambda added: bool(self.added.pods(added) & pods))
+        self.added.forget(pods)
 
     def grouped(
         self, counter: Series, batch: Batch, rows: Rows | None, codes: Codes, own: Callable[[int], Labels]

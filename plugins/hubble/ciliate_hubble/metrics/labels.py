@@ -63,6 +63,7 @@ class FlowLabels:
         self.names = (*self._sides, *options.labels)
         self.by_address = {side: self._needs(side, "ip") for side in SIDES}
         self.made_of = self._columns()
+        self._pods: dict[str, tuple[str, str]] = {}  # namespace and name of the pods that a context has shown, by text
         self.by_pod = any("pod" in each for each in options.contexts.values()) or any(
             label in options.labels for label in ("source_pod", "destination_pod")
         )
@@ -88,23 +89,33 @@ class FlowLabels:
         of = {side: _OTHER[side] if inverted else side for side in SIDES}
         end = {side: ends[int(row[f"{of[side]}_end"])] for side in SIDES}
         address = {side: _address(row, of[side]) if self.by_address[side] else "" for side in SIDES}
-        found = []
-        for side in self._sides:
-            shown = (_CONTEXTS[each](end[side], address[side]) for each in self._options.alternatives(side, direction))
-            found.append(next(filter(None, shown), ""))
+        shown = self._options.alternatives
+        found = [self._context(end[side], address[side], shown(side, direction)) for side in self._sides]
         for name in self._options.labels:
             side, _, what = name.partition("_")
             found.append(direction if name == "traffic_direction" else _LABELS[what](end[side], address[side]))
         return tuple(found)
+
+    def _context(self, end: End, address: str, alternatives: tuple[str, ...]) -> str:
+        """The first alternative that is not empty."""
+        for each in alternatives:
+            if value := _CONTEXTS[each](end, address):
+                if each == "pod":
+                    self._pods[value] = (end.namespace, end.pod)
+                return value
+        return ""
+
+    def forget(self, pods: set[tuple[str, str]]) -> None:
+        """These are gone, and their series too."""
+        self._pods = {value: pod for value, pod in self._pods.items() if pod not in pods}
 
     def pods(self, values: tuple[str, ...]) -> set[tuple[str, str]]:
         """The pods, as namespace and name, that a series of these values is about alone."""
         by_name = dict(zip(self.names, values, strict=True))
         found = set()
         for side in SIDES:
-            if any(known == side and "pod" in each for (known, _), each in self._options.contexts.items()):
-                namespace, slash, pod = by_name[side].partition("/")
-                found |= {(namespace, pod)} if slash else set()
+            if (known := self._pods.get(by_name.get(side, ""))) is not None:
+                found.add(known)
             if pod := by_name.get(f"{side}_pod", ""):
                 found.add((by_name.get(f"{side}_namespace", ""), pod))
         return found

@@ -142,5 +142,5 @@ class Http(_Requests):
 
     def forget_pods(self, pods: set[tuple[str, str]]) -> None:
         """Of the histogram too."""
-        super().forget_pods(pods)
         self._durations.remove({labels for labels in self._durations.series() if self.added.pods(labels[2:]) & pods})
+        super().forget_pods(pods)

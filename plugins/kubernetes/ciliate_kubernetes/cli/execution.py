@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import msgspec
 from ciliate.api.client import Client, NotServedError
 
 from ciliate_kubernetes.store.config import Options
@@ -33,7 +35,7 @@ class Execution:
         try:
             self._socket = WSClient(configuration, url, headers, False, binary=True)
         except (WebSocketException, OSError) as error:
-            raise OSError(f"pod {namespace}/{pod}, container {container}: {error}") from error
+            raise OSError(f"pod {namespace}/{pod}, container {container}: {_reason(error)}") from error
 
     def settimeout(self, timeout: float | None) -> None:
         """Seconds that `recv` waits; None: for ever."""
@@ -63,6 +65,13 @@ class Execution:
     def close(self) -> None:
         """End the program's input; it ends with it."""
         self._socket.close()
+
+
+def _reason(error: Exception) -> str:
+    """What the API server says of a refusal; else what the library does."""
+    with suppress(msgspec.MsgspecError, KeyError, TypeError):
+        return str(msgspec.json.decode(getattr(error, "resp_body", None) or b"")["message"])
+    return str(error)
 
 
 async def _place(

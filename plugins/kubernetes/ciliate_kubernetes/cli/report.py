@@ -11,8 +11,9 @@ from ciliate.model.kinds import CILIUM_ENDPOINT, CILIUM_NODE, NODE, POD
 from ciliate.store import Kind, MissingKindError, NotFoundError, Object, Store
 
 from ciliate_kubernetes.install import kinds
-from ciliate_kubernetes.install.installation import AGENT, OPERATOR, is_ready
-from ciliate_kubernetes.install.installation import problems_of as problems_of_pod
+from ciliate_kubernetes.install.installation import AGENT, OPERATOR
+from ciliate_kubernetes.install.pods import is_ready
+from ciliate_kubernetes.install.pods import problems_of as problems_of_pod
 
 if TYPE_CHECKING:
     from ciliate_kubernetes.cli.cluster import KubernetesCluster

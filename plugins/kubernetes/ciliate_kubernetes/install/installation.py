@@ -15,6 +15,7 @@ from ciliate.model.policy_report import PREFIX
 from ciliate.store import ConflictError, Kind, MissingKindError, NotFoundError, Object, Store, object_key
 
 from ciliate_kubernetes.install import kinds
+from ciliate_kubernetes.install.pods import is_ready, why
 from ciliate_kubernetes.install.rendering import Choices, cleanup, config_map, render, rights, workloads
 from ciliate_kubernetes.install.settings import CONFIG_MAP_NAME, Checked
 
@@ -53,9 +54,10 @@ class Installation:
         found = await self._get(kinds.CONFIG_MAP, CONFIG_MAP_NAME)
         agents = await self._get(kinds.DAEMON_SET, AGENT)
         operator = await self._get(kinds.DEPLOYMENT, OPERATOR)
-        if not (found or agents or operator):
+        removing = await self._get(kinds.DAEMON_SET, CLEANUP)  # of an uninstall that did not come to its end
+        if not (found or agents or operator or removing):
             return None
-        choices = _choices(self._namespace, agents or {}, operator or {})
+        choices = _choices(self._namespace, agents or removing or {}, operator or {})
         return Installed(settings=dict((found or {}).get("data") or {}), choices=choices)
 
     async def apply(self, choices: Choices, checked: Checked, say: Say) -> None:
@@ -121,7 +123,7 @@ class Installation:
             await self._until(deadline, "nodes are put back", self._cleaned)
         except TimeoutError:
             lacking = [
-                f"{pod['spec'].get('nodeName')}: {_why(pod)}" for pod in await self._pods(CLEANUP) if not is_ready(pod)
+                f"{pod['spec'].get('nodeName')}: {why(pod)}" for pod in await self._pods(CLEANUP) if not is_ready(pod)
             ]
             raise InstallError(
                 f"these nodes are not put back: {'; '.join(lacking)}. The DaemonSet {CLEANUP} goes on trying; run"
@@ -170,7 +172,7 @@ class Installation:
             await asyncio.sleep(_POLL)
 
     async def _apply(self, obj: Object, say: Say) -> None:
-        before = await self._get(_kind(obj), obj["metadata"]["name"])
+        before = await self._get(_kind(obj), obj["metadata"]["name"], obj["metadata"].get("namespace", ""))
         after = await self._store.apply(obj, OWNER)
         done = "created" if before is None else "unchanged" if _said(before) == _said(after) else "configured"
         say(f"{obj['kind'].lower()}/{obj['metadata']['name']} {done}")
@@ -197,39 +199,11 @@ class Installation:
         except MissingKindError:
             return []
 
-    async def _get(self, kind: Kind, name: str) -> Object | None:
+    async def _get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         try:
-            return await self._store.get(kind, name, self._namespace if kind.namespaced else "")
+            return await self._store.get(kind, name, (namespace or self._namespace) if kind.namespaced else "")
         except NotFoundError:
             return None
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether a pod's condition Ready is true."""
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _why(pod: Object) -> str:
-    """Why a pod is not ready, from its containers."""
-    return "; ".join(problems_of(pod)) or str((pod.get("status") or {}).get("phase", "unknown"))
-
-
-def problems_of(pod: Object) -> list[str]:
-    """What a pod's status says is wrong with it."""
-    status = pod.get("status") or {}
-    found = []
-    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        for name in ("waiting", "terminated"):
-            state = (container.get("state") or {}).get(name)
-            if state and state.get("exitCode") != 0:
-                last = ((container.get("lastState") or {}).get("terminated") or {}).get("message", "")
-                said = state.get("message") or last
-                reason = state.get("reason", name)
-                lines = said.strip().splitlines()
-                found.append(f"container {container['name']}: {reason}{f': {lines[-1]}' if lines else ''}")
-    unscheduled = [c for c in status.get("conditions") or () if c["type"] == "PodScheduled" and c["status"] != "True"]
-    return found + [f"not scheduled: {c.get('message', c.get('reason', ''))}" for c in unscheduled]
 
 
 def _choices(namespace: str, agents: Mapping[str, Any], operator: Mapping[str, Any]) -> Choices:

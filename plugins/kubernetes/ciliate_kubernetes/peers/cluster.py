@@ -49,7 +49,7 @@ class Cluster:
             if wanted:
                 self._missing.add(name)
                 self._context.spawn(name, task)
-        self._say_missing()
+        self._settle()
 
     async def _follow_nodes(self) -> None:
         async for node, obj in self._objects("nodes", _NODE, set(map(_node_key, self._nodes))):
@@ -132,21 +132,20 @@ class Cluster:
 
     def _told(self, what: str) -> None:
         """A kind's whole list has come."""
-        if what not in self._missing:
-            return
-        self._missing.discard(what)
-        if not self._missing:
-            self._place_api_servers()
-            with self._context.tables.commit():
-                self._claims.complete()
-                self._api_servers.complete()
-        self._say_missing()
+        if what in self._missing:
+            self._missing.remove(what)
+            self._settle()
 
-    def _say_missing(self) -> None:
+    def _settle(self) -> None:
+        """Once all is known, readers may rely on it."""
         if self._missing:
             self._context.health.not_ready(f"waits for all of {', '.join(sorted(self._missing))}")
-        else:
-            self._context.health.ready()
+            return
+        self._place_api_servers()
+        with self._context.tables.commit():
+            self._claims.complete()
+            self._api_servers.complete()
+        self._context.health.ready()
 
     def _complain(self, obj: Object, kind: Kind) -> Complain:
         """Name what is malformed in an object."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -111,8 +111,7 @@ class Lists:
             async with self._requests.stream(request) as lines:
                 page, first = _Page(), True
                 while True:
-                    async with asyncio.timeout(_STREAM_PATIENCE):
-                        line = await anext(lines, None)
+                    line = await _next(lines)
                     if line is None:
                         raise UnavailableError(f"the list of {wanted.kind.plural} ended before it was whole")
                     try:
@@ -132,8 +131,6 @@ class Lists:
                         page = _Page()
         except InvalidError as error:
             raise CantStreamError(str(error)) from error
-        except TimeoutError:
-            raise CantStreamError(f"nothing came for {_STREAM_PATIENCE:g} s") from None
 
     async def _paged(self, wanted: Wanted) -> AsyncGenerator[ObjectList, None]:
         query = {**wanted.query, "limit": str(self._options.page)}
@@ -147,6 +144,15 @@ class Lists:
             if not found.metadata.continue_:
                 return
             query["continue"] = found.metadata.continue_
+
+
+async def _next(lines: AsyncIterator[bytes]) -> bytes | None:
+    """The next line of a list, None at its end. Raises CantStreamError if the server does not go on."""
+    try:
+        async with asyncio.timeout(_STREAM_PATIENCE):
+            return await anext(lines, None)
+    except TimeoutError:
+        raise CantStreamError(f"nothing came for {_STREAM_PATIENCE:g} s") from None
 
 
 async def _decoded(wanted: Wanted, items: list[msgspec.Raw]) -> list[Object]:

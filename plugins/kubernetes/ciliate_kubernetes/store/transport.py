@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,7 @@ _TOO_MANY, _UNAUTHORIZED = 429, 401
 _Answer = tuple[int, bytes, str | None]
 """Code, body, and the header Retry-After."""
 _FIRST_PATIENCE = 0.5
+_PROXIES = ("https_proxy", "http_proxy", "all_proxy")
 _LOOK_AGAIN = 1.0
 
 
@@ -36,6 +38,8 @@ class Session(RESTClientObject):
     """Connections made with one state of the credentials. Closed when they are old and nobody uses them."""
 
     def __init__(self, configuration: Configuration, authorization: str | None) -> None:
+        # Only for a proxy: aiohttp would look for a password in ~/.netrc too, in a thread, before each request.
+        configuration.client_session_kwargs = {"trust_env": any(name.lower() in _PROXIES for name in os.environ)}
         super().__init__(configuration)
         self.host = str(configuration.host)
         self.pool_manager = self._create_pool_manager()

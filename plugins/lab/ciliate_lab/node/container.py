@@ -23,8 +23,9 @@ exec nsenter --net="$2" -- unshare --mount --uts --propagation=private -- /bin/s
 _INSIDE = """
 echo "$4" >/proc/sys/kernel/hostname
 mount -t sysfs sysfs /sys && mount --bind "$5" /etc/hosts && cd "$6" || exit 70
-status=$7
-shift 7
+status=$7 begun=$8
+shift 8
+read -r uptime _ </proc/uptime && echo "$uptime" >"$begun"
 env -i "$@"
 code=$?
 echo $code >"$status.new" && mv "$status.new" "$status"
@@ -78,18 +79,20 @@ def _read(pod: Mapping[str, Any], addresses: list[str]) -> Container:
     return Container(first.get("name", "main"), command, environment, first.get("workingDir", "/"), ports)
 
 
-def start(container: Container, record: PodRecord, exit_file: Path, hosts: Path) -> int:
+def start(container: Container, record: PodRecord, exit_file: Path, begun: Path, hosts: Path) -> int:
     """Start the command in the pod's namespaces and cgroup; the pid of what waits for it. Raises OSError."""
-    exit_file.unlink(missing_ok=True)
+    for path in (exit_file, begun):
+        path.unlink(missing_ok=True)
     own = "".join(f"{address} {record.name}\n" for address in record.addresses)
     hosts.write_text(f"127.0.0.1 localhost\n::1 localhost\n{own}")
     Path(record.cgroup).mkdir(parents=True, exist_ok=True)
     Path(record.log).parent.mkdir(parents=True, exist_ok=True)
     settings = [f"{name}={value}" for name, value in container.environment.items()]
     arguments = [record.cgroup, str(namespaces.path(record.netns)), _INSIDE, record.name, str(hosts), container.folder]
+    command = [str(exit_file), str(begun), *settings, *container.command]
     with Path(record.log).open("ab") as log:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _ENTER, "ciliate-pod", *arguments, str(exit_file), *settings, *container.command],
+            ["/bin/sh", "-c", _ENTER, "ciliate-pod", *arguments, *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

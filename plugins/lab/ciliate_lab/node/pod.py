@@ -13,7 +13,7 @@ from structlog.stdlib import BoundLogger
 
 from ciliate_lab.cgroups import CgroupError
 from ciliate_lab.node import cni, container, status
-from ciliate_lab.node.record import PodRecord, PodRecords, age_of, alive
+from ciliate_lab.node.record import PodRecord, PodRecords, alive
 from ciliate_lab.node.sandbox import GRACE, Sandbox
 from ciliate_lab.place import LabNode
 
@@ -104,7 +104,7 @@ class PodTask:
     async def _watch(self, wanted: container.Container) -> float:
         missing = container.not_listening(self.record.pid, wanted.ports)
         unbound = tuple(f"{port.number}/{port.protocol}" for port in missing)
-        age = age_of(self.record)
+        age = self._tools.records.age(self.record.uid)
         ready = not missing and (bool(wanted.ports) or age >= SETTLED)
         await self._say(status.ContainerState(wanted.name, running=True, ready=ready, unbound=unbound))
         if age > YOUNG:

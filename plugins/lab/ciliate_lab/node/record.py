@@ -47,6 +47,10 @@ class PodRecords:
         """Where the waiting process leaves the command's exit status."""
         return self._folder / f"{uid}.exit"
 
+    def begun_file(self, uid: str) -> Path:
+        """Where it leaves the machine's uptime at which the command began: all is set up then."""
+        return self._folder / f"{uid}.begun"
+
     def hosts_file(self, uid: str) -> Path:
         """The pod's /etc/hosts."""
         return self._folder / f"{uid}.hosts"
@@ -75,9 +79,16 @@ class PodRecords:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
+    def age(self, uid: str) -> float:
+        """Seconds since a pod's command began, whatever has been done to the wall clock since; 0: it has not."""
+        try:
+            return time.clock_gettime(time.CLOCK_BOOTTIME) - float(self.begun_file(uid).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0.0
+
     def remove(self, uid: str) -> None:
         """Forget a pod."""
-        for path in (self.exit_file(uid), self.hosts_file(uid), self.path(uid)):
+        for path in (self.exit_file(uid), self.begun_file(uid), self.hosts_file(uid), self.path(uid)):
             path.unlink(missing_ok=True)
 
 
@@ -95,11 +106,6 @@ def runs(pid: int, start: int) -> bool:
 def alive(record: PodRecord) -> bool:
     """Whether the pod's process is there and is the one that was started."""
     return record.pid_start != 0 and runs(record.pid, record.pid_start)
-
-
-def age_of(record: PodRecord) -> float:
-    """Seconds since a pod's process started, whatever has been done to the wall clock since."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - record.pid_start / os.sysconf("SC_CLK_TCK")
 
 
 _NONE = ["Z", *("0" for _ in range(19))]

@@ -57,8 +57,9 @@ class Sandbox:
     async def start(self, wanted: container.Container) -> None:
         """Start the command. Raises OSError."""
         await self.kill()  # what another kubelet started and died before it had written down
-        hosts, exit_file = self._records.hosts_file(self._record.uid), self._records.exit_file(self._record.uid)
-        self._record.pid = container.start(wanted, self._record, exit_file, hosts)
+        uid, files = self._record.uid, self._records
+        paths = (files.exit_file(uid), files.begun_file(uid), files.hosts_file(uid))
+        self._record.pid = container.start(wanted, self._record, *paths)
         self._record.pid_start = start_time(self._record.pid)
         self._record.started = time.time()
         self._records.save(self._record)

@@ -79,7 +79,7 @@ def render(report: Report) -> str:
     ]
     lines = [f"Cluster {report.cluster}"]
     for title, block in zip(("", "", "Versions:"), blocks, strict=True):
-        lines += ["", *([title] if title else []), *_aligned(block)]
+        lines += ["", *([title] if title else []), *_aligned(block)] if block else []
     if report.pods is not None:
         lines += ["", f"Cluster Pods: {report.pods[0]}/{report.pods[1]} managed by Ciliate"]
     for level in ("error", "warning"):

@@ -56,6 +56,8 @@ class IdentityCollection:
         """One look. Endpoints are listed after the identities: one made in between counts. Raises StoreError."""
         identities = (await self._context.store.list(CILIUM_IDENTITY)).items
         endpoints = (await self._context.store.list(CILIUM_ENDPOINT.only("status.identity"))).items
+        if not endpoints:
+            return  # nobody writes them, or the cluster is empty: either way nothing is known of what is in use
         used = {identity_in_use(endpoint) for endpoint in endpoints}
         deleted = 0
         present = {obj["metadata"]["name"] for obj in identities}

@@ -103,7 +103,7 @@ class Statuses:
         known.status = status
         self._known[key] = known
         if changed:
-            self._plan(key, SETTLE)
+            self._plan(key, 0.0 if known.policy.invalid else SETTLE)
 
     def _explain(self, kind: Kind, obj: Object, policy: Policy) -> None:
         """Say in Events what keeps a policy from being enforced, unless its status says so already."""
