@@ -16,6 +16,8 @@ _POD = POD.only(
     "spec.serviceAccount",
     "spec.containers[].ports",
     "spec.initContainers[].ports",
+    "status.phase",  # recovery finds a pod by its addresses
+    "status.podIPs",
 )
 _NAMESPACE = NAMESPACE.only("metadata.labels")
 

@@ -6,11 +6,10 @@ import base64
 import json
 from collections.abc import Callable
 
-import grpc
-from ciliate_hubble.api.observer_pb2 import GetFlowsRequest
-from ciliate_hubble.api.observer_pb2_grpc import ObserverStub
+from ciliate_lab import namespaces
 
 from tests.node.labs import Lab, until
+from tests.node.relay.asking import ask
 from tests.node.relay.reader import Reader
 from tests.node.relay.traffic import Pair
 
@@ -24,31 +23,18 @@ def secret(lab: Lab, name: str) -> dict[str, bytes]:
 def test_a_nodes_server_answers_nobody_without_a_certificate_of_the_relay(cluster: Lab) -> None:
     """Not in plaintext, not with TLS alone, not with another's certificate; with the relay's it does."""
     node = cluster.status()["nodes"][0]
-    options = [("grpc.ssl_target_name_override", f"{node['name']}.default.hubble-grpc.cilium.io")]
-
-    def ask(credentials: grpc.ChannelCredentials | None) -> str:
-        address = node["hubble"]["address"]
-        with (
-            grpc.secure_channel(address, credentials, options)
-            if credentials is not None
-            else grpc.insecure_channel(address)
-        ) as channel:
-            try:
-                list(ObserverStub(channel).GetFlows(GetFlowsRequest(number=1), timeout=5))
-            except grpc.RpcError as error:
-                return str(error.code().name)
-        return "answered"
-
     relay, server = secret(cluster, "hubble-relay-client-certs"), secret(cluster, "hubble-server-certs")
-    asked = {
-        "plaintext": None,
-        "no certificate": grpc.ssl_channel_credentials(relay["ca.crt"]),
-        "a server's": grpc.ssl_channel_credentials(server["ca.crt"], server["tls.key"], server["tls.crt"]),
-        "the relay's": grpc.ssl_channel_credentials(relay["ca.crt"], relay["tls.key"], relay["tls.crt"]),
+
+    def answer(certificates: dict[str, bytes]) -> str:
+        name = f"{node['name']}.default.hubble-grpc.cilium.io"
+        return ask(namespaces.path(cluster.outside.netns), node["hubble"]["address"], name, certificates)
+
+    assert answer(relay) == "answered"
+    found = {
+        "plaintext": answer({}),
+        "no certificate": answer({"ca.crt": relay["ca.crt"]}),
+        "a server's": answer(server),
     }
-    good = asked.pop("the relay's")
-    until(lambda: cluster.outside.inside(lambda: ask(good)) == "answered", 30, "an answer to the relay's certificate")
-    found = {name: cluster.outside.inside(lambda c=credentials: ask(c)) for name, credentials in asked.items()}  # type: ignore[misc]
     assert set(found.values()) == {"UNAVAILABLE"}
 
 
