@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import socket
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +91,7 @@ class Node(ObserverServicer):
     def __post_init__(self) -> None:
         self._news = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
+        self._held: socket.socket | None = None
 
     async def start(self) -> None:
         """Serve, on the port of before if there is one."""
@@ -103,8 +105,16 @@ class Node(ObserverServicer):
         await reached(lambda: not health.reasons, 10)
         self.port = server.ports["tcp"]
 
+    def nowhere(self) -> None:
+        """Have an address at which nobody listens, and which nobody else gets meanwhile."""
+        self._held = socket.socket()
+        self._held.bind(("127.0.0.1", 0))
+        self.port = self._held.getsockname()[1]
+
     async def stop(self) -> None:
         """End at once; open streams break."""
+        if self._held is not None:
+            self._held.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

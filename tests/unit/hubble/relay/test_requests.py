@@ -49,8 +49,7 @@ async def test_flows_of_all_nodes_come_in_the_order_of_their_times(relay: Relay)
 
 async def test_nodes_that_are_not_there_are_told_after_those_that_are_and_before_any_flow(relay: Relay) -> None:
     away = node_of("away")
-    await away.start()
-    await away.stop()
+    away.nowhere()
     await relay.start(node_of("here", 5), away)
     found = await relay.flows()
     assert states(found) == [("NODE_CONNECTED", ["here"]), ("NODE_UNAVAILABLE", ["away"])]
@@ -156,8 +155,7 @@ async def test_a_node_that_hangs_is_left_out_once_it_does_not_answer(
 async def test_status_sums_over_the_nodes(relay: Relay) -> None:
     away = [node_of(f"away{number:02}") for number in range(12)]
     for node in away:
-        await node.start()
-        await node.stop()
+        node.nowhere()
     await relay.start(node_of("a", 1, 2), node_of("b", 3), *away)
     call = relay.stub.ServerStatus(api.ServerStatusRequest())
     status = await call
@@ -171,8 +169,7 @@ async def test_status_sums_over_the_nodes(relay: Relay) -> None:
 
 async def test_nodes_are_listed_with_how_they_fare(relay: Relay) -> None:
     away, here = node_of("away"), node_of("here", 1)
-    await away.start()
-    await away.stop()
+    away.nowhere()
     await relay.start(here, away)
     listed = (await relay.stub.GetNodes(api.GetNodesRequest())).nodes
     assert [(node.name, NodeState.Name(node.state)) for node in listed] == [
