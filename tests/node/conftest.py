@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 
 import pytest
+from ciliate.store import NotFoundError
 
 from tests.node.labs import Lab, reason_not_to_run
 
@@ -52,6 +54,7 @@ def namespace(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"t{next(_numbers)}"
     yield name
     pods = [pod["name"] for pod in lab.status()["pods"] if pod["namespace"] == name]
-    if pods:
-        lab.remove(*pods, namespace=name)
+    for pod in pods:
+        with suppress(NotFoundError):  # gone since
+            lab.remove(pod, namespace=name)
     lab.ciliate("delete", "Namespace", name, check=False)
